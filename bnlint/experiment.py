@@ -1,0 +1,81 @@
+"""An experiment: the question a finding puts to the machine, as plain data.
+
+Rules write experiments and ``bnlint.verify`` answers them. The data stands apart from the verifier so
+that rules depend on no measuring code, and so that it can cross a process border and be cached as JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Scalar = bool | int | float | str | None
+
+#: Size of a layer whose number of features the source does not tell.
+CHOSEN_FEATURES = 16
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer to rebuild from its statically known arguments.
+
+    ``kind`` is the canonical qualified name (``torch.nn.BatchNorm2d``, ``keras.layers.BatchNormalization``).
+    ``chosen`` names the arguments that the experiment had to choose because the source does not tell them;
+    a report says so.
+    """
+
+    kind: str
+    arguments: dict[str, Scalar] = field(default_factory=dict)
+    chosen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input that the source itself uses: a tensor of ``shape`` filled with the constant ``fill``."""
+
+    shape: tuple[int, ...]
+    fill: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to build and which question to ask of it.
+
+    ``kind`` is one of
+
+    - ``mode-gap`` (torch): does train mode make these layers compute something else than eval mode, make a
+      sample's output depend on its batch-mates, and move the running statistics?
+    - ``inference-gap`` (keras): do the layers, called without ``training=``, compute something else than
+      with ``training=True``, and do they merely pass their input through with their initial statistics?
+    - ``tape-step`` (keras): do the moving statistics stay where they are in a training step that does not
+      pass ``training=True``, while they would move in one that does?
+    - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
+    - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
+
+    ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
+    then says which part of the source could not be established.
+    """
+
+    kind: str
+    framework: str
+    layers: tuple[LayerSpec, ...] = ()
+    input: InputSpec | None = None
+    unknown: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Experiment:
+        source_input = data["input"]
+        return cls(
+            kind=data["kind"],
+            framework=data["framework"],
+            layers=tuple(
+                LayerSpec(layer["kind"], dict(layer["arguments"]), tuple(layer["chosen"])) for layer in data["layers"]
+            ),
+            input=None
+            if source_input is None
+            else InputSpec(tuple(source_input["shape"]), float(source_input["fill"])),
+            unknown=data["unknown"],
+        )

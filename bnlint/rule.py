@@ -1,0 +1,155 @@
+"""The base class of every rule, and the registry that finds them.
+
+A rule is one class in one module. Its docstring *is* its public documentation (``bnlint --explain CODE``),
+in the sections named by ``SECTIONS``. Built-in rules are found by walking the package ``bnlint.rules``; a
+third party's pack through the entry-point group ``bnlint.rules``, whose entries name a package, a module or
+a single ``Rule`` subclass.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
+
+from bnlint.errors import UsageError
+from bnlint.experiment import Experiment
+from bnlint.finding import Confidence, Finding, Fix, Location, Severity, TraceStep
+
+if TYPE_CHECKING:
+    from bnlint.semantics import FileFacts
+
+ENTRY_POINT_GROUP = "bnlint.rules"
+SECTIONS = (
+    "What it does",
+    "Why is this bad?",
+    "Example",
+    "Use instead",
+    "When it does not fire",
+    "How --verify confirms it",
+    "Fix safety",
+    "References",
+)
+_CODE = re.compile(r"[A-Z]{3}[0-9]{3}")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+#: The code of a file that cannot be analysed and of an internal error; no rule may take it.
+FILE_ERROR_CODE = "BNL900"
+FILE_ERROR_NAME = "cannot-analyse"
+
+
+class Rule(ABC):
+    """One kind of misuse.
+
+    ``needles`` decide which files are parsed at all: a file concerns the rule only if its bytes contain at
+    least one needle of *every* group. They must be necessary conditions: a needle that a real case can lack
+    makes the rule miss it.
+    """
+
+    code: ClassVar[str]
+    name: ClassVar[str]
+    severity: ClassVar[Severity]
+    default: ClassVar[bool] = True
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]]
+
+    @abstractmethod
+    def check(self, file: FileFacts) -> Iterator[Finding]:
+        """Read the facts of one file and yield what is wrong; never touches the source text."""
+
+    def finding(
+        self,
+        location: Location,
+        message: str,
+        confidence: Confidence,
+        trace: tuple[TraceStep, ...] = (),
+        fix: Fix | None = None,
+        experiment: Experiment | None = None,
+    ) -> Finding:
+        return Finding(
+            location, self.code, self.name, message, self.severity, confidence, trace, fix, experiment
+        )
+
+    @classmethod
+    def documentation(cls) -> str:
+        return inspect.cleandoc(cls.__doc__ or "")
+
+    @classmethod
+    def summary(cls) -> str:
+        return cls.documentation().split("\n", 1)[0]
+
+    def concerns(self, data: bytes) -> bool:
+        return all(any(needle in data for needle in group) for group in self.needles)
+
+
+@cache
+def registry() -> dict[str, Rule]:
+    """All installed rules by code, in the order of their codes.
+
+    Raises ``UsageError`` for a pack that cannot be loaded, an incomplete rule or a code taken twice.
+    """
+    import bnlint.rules
+
+    classes = list(_rules_of(bnlint.rules))
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            classes.extend(_rules_of(entry.load()))
+        except Exception as error:
+            raise UsageError(
+                f"rule pack {entry.name!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}; "
+                "mend or uninstall it"
+            ) from error
+    found: dict[str, Rule] = {}
+    for rule in classes:
+        _validate(rule)
+        other = found.setdefault(rule.code, rule())
+        if type(other) is not rule:
+            raise UsageError(f"{_where(rule)}: code {rule.code} is already taken by {_where(type(other))}")
+    return dict(sorted(found.items()))
+
+
+def _rules_of(pack: object) -> Iterator[type[Rule]]:
+    if inspect.isclass(pack):
+        if not issubclass(pack, Rule):
+            raise TypeError(f"{pack.__qualname__} is no subclass of bnlint.rule.Rule")
+        yield pack
+        return
+    if not isinstance(pack, ModuleType):
+        raise TypeError(f"{pack!r} is neither a module nor a Rule")
+    modules = [pack]
+    if hasattr(pack, "__path__"):
+        names = [info.name for info in pkgutil.walk_packages(pack.__path__, pack.__name__ + ".")]
+        modules += [importlib.import_module(name) for name in names]
+    for module in modules:
+        for member in vars(module).values():
+            if (
+                inspect.isclass(member)
+                and issubclass(member, Rule)
+                and not inspect.isabstract(member)
+                and member.__module__ == module.__name__
+            ):
+                yield member
+
+
+def _where(rule: type[Rule]) -> str:
+    return f"{rule.__module__}.{rule.__qualname__}"
+
+
+def _validate(rule: type[Rule]) -> None:
+    missing = [name for name in ("code", "name", "severity", "needles") if not hasattr(rule, name)]
+    if missing:
+        raise UsageError(f"{_where(rule)}: the rule lacks {', '.join(missing)}")
+    if not _CODE.fullmatch(rule.code) or rule.code == FILE_ERROR_CODE:
+        raise UsageError(f"{_where(rule)}: {rule.code!r} is no code of the form ABC123, or is reserved")
+    if not _NAME.fullmatch(rule.name):
+        raise UsageError(f"{_where(rule)}: {rule.name!r} is no lower-case-with-hyphens name")
+    lines = rule.documentation().splitlines()
+    absent = [section for section in SECTIONS if f"## {section}" not in lines]
+    if absent:
+        raise UsageError(f"{_where(rule)}: its documentation lacks the sections {', '.join(absent)}")

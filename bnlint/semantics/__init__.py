@@ -1,0 +1,1 @@
+"""What a file means: names, values, modes, and the events that rules read."""
