@@ -1,0 +1,164 @@
+"""Settings: one dataclass, fed by ``[tool.bnlint]``, by the command line and by flake8's configuration."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from bnlint.errors import UsageError
+
+FORMATS = ("text", "json")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+_LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude")
+_CHOICES = {"format": FORMATS, "device": DEVICES}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One source's say about which codes are on, each named in full or by a prefix.
+
+    ``select`` replaces what is on by default, ``extend_select`` adds to it, ``ignore`` takes away. The longest
+    prefix that fits a code decides about it, ``ignore`` where two are equally long.
+    """
+
+    select: tuple[str, ...] | None = None
+    extend_select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    def decides(self, code: str) -> bool | None:
+        """Whether ``code`` is on; ``None`` where this source does not say."""
+        on = _longest((*(self.select or ()), *self.extend_select), code)
+        off = _longest(self.ignore, code)
+        if not on and not off:
+            return None if self.select is None else False
+        return on > off
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return (*(self.select or ()), *self.extend_select, *self.ignore)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run goes by.
+
+    ``root`` is the project's directory: patterns are relative to it and the cache lies in it. ``selections``
+    stand in rising order of precedence; the last that decides about a code counts. ``exclude`` is ``None``
+    where the built-in list holds.
+    """
+
+    root: str
+    selections: tuple[Selection, ...] = ()
+    exclude: tuple[str, ...] | None = None
+    extend_exclude: tuple[str, ...] = ()
+    format: str = "text"
+    device: str = "auto"
+
+    def enabled(self, code: str, default: bool) -> bool:
+        """Whether the rule with ``code`` is on, given whether it is on by ``default``."""
+        for selection in reversed(self.selections):
+            decision = selection.decides(code)
+            if decision is not None:
+                return decision
+        return default
+
+
+def load_settings(directory: str, codes: Collection[str]) -> Settings:
+    """The settings that hold in ``directory``: those of the nearest pyproject.toml upward with a ``[tool.bnlint]``.
+
+    Raises ``UsageError`` for a file that cannot be read or that says something unknown; ``codes`` are the
+    codes there are.
+    """
+    root = None
+    here = os.path.abspath(directory)
+    while True:
+        path = os.path.join(here, "pyproject.toml")
+        if os.path.isfile(path):
+            table = _read_table(path)
+            if table is not None:
+                return _settings(here, table, os.path.relpath(path), codes)
+            root = root or here
+        if root is None and os.path.exists(os.path.join(here, ".git")):
+            root = here
+        parent = os.path.dirname(here)
+        if parent == here:
+            return Settings(root or os.path.abspath(directory))
+        here = parent
+
+
+def check_prefixes(prefixes: Iterable[str], codes: Collection[str], where: str) -> None:
+    """Raise ``UsageError`` for what is neither a code nor the beginning of one; ``where`` opens the message."""
+    for prefix in prefixes:
+        if not prefix or not any(code.startswith(prefix) for code in codes):
+            raise UsageError(f"{where}: no rule has the code or prefix {prefix!r}{suggestion(prefix, codes)}")
+
+
+def suggestion(wrong: str, known: Iterable[str], otherwise: str = "see bnlint --list-rules") -> str:
+    """The end of a message about a ``wrong`` name: the nearest ``known`` one, or what else to do."""
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; {otherwise}"
+
+
+def _longest(prefixes: Iterable[str], code: str) -> int:
+    return max((len(prefix) for prefix in prefixes if code.startswith(prefix)), default=0)
+
+
+def _read_table(path: str) -> Mapping[str, Any] | None:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    shown = os.path.relpath(path)
+    try:
+        with open(path, "rb") as file:
+            data = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{shown}: cannot be read: {error.strerror}; check its permissions") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{shown}: not valid TOML: {error}; mend it") from error
+    tools = data.get("tool", {})
+    table = tools.get("bnlint") if isinstance(tools, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise UsageError(f"{shown}: tool.bnlint must be a table; write [tool.bnlint]")
+    return cast("Mapping[str, Any] | None", table)
+
+
+def _settings(root: str, table: Mapping[str, Any], shown: str, codes: Collection[str]) -> Settings:
+    known = (*_LISTS, *_CHOICES)
+    for key, value in table.items():
+        where = f"{shown}: [tool.bnlint] {key}"
+        if key not in known:
+            raise UsageError(f"{where}: unknown key{suggestion(key, known, 'known are ' + ', '.join(known))}")
+        if key in _LISTS and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise UsageError(f'{where}: must be a list of strings, such as ["..."]')
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise UsageError(f"{where}: {value!r} is none of {', '.join(_CHOICES[key])}")
+        if key in ("select", "ignore", "extend-select"):
+            check_prefixes(value, codes, where)
+        elif key in ("exclude", "extend-exclude"):
+            _check_patterns(value, where)
+
+    def strings(key: str) -> tuple[str, ...] | None:
+        return tuple(table[key]) if key in table else None
+
+    return Settings(
+        root=root,
+        selections=(Selection(strings("select"), strings("extend-select") or (), strings("ignore") or ()),),
+        exclude=strings("exclude"),
+        extend_exclude=strings("extend-exclude") or (),
+        format=table.get("format", "text"),
+        device=table.get("device", "auto"),
+    )
+
+
+def _check_patterns(patterns: Iterable[str], where: str) -> None:
+    from bnlint.source.discovery import is_pattern
+
+    for pattern in patterns:
+        if not is_pattern(pattern):
+            raise UsageError(f"{where}: {pattern!r} is no valid pattern; write it as in a .gitignore file")

@@ -1,0 +1,57 @@
+"""From bytes to text, the way Python itself reads a source file, and from text to lines."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from codecs import BOM_UTF8
+
+from bnlint.errors import FileError
+
+#: The only line ends that Python knows; ``str.splitlines`` knows eight more and would shift line numbers.
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+def decode(data: bytes) -> str:
+    """The text of a source file, honouring a byte-order mark and a PEP 263 coding cookie.
+
+    Line ends are kept as they are. Raises ``FileError`` at the first byte that is no text.
+    """
+    nul = data.find(0)
+    if nul >= 0:
+        raise FileError("the file contains a NUL byte; is it really Python source?", *_place(data[:nul]))
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    except SyntaxError as error:
+        # A bad byte in the first two lines ends here as well; decoding below tells its exact place.
+        if "invalid or missing encoding" not in str(error):
+            raise FileError(f"{_first_line(error)}; mend the coding comment") from error
+        encoding = "utf-8"
+    data = data.removeprefix(BOM_UTF8)
+    try:
+        return data.decode("utf-8" if encoding == "utf-8-sig" else encoding)
+    except UnicodeDecodeError as error:
+        byte = data[error.start]
+        raise FileError(
+            f"byte 0x{byte:02x} is not {encoding.removesuffix('-sig')}; save the file as UTF-8 or declare its "
+            "encoding in a coding comment",
+            *_place(data[: error.start]),
+        ) from error
+    except (LookupError, UnicodeError) as error:  # a codec that is no text encoding, such as "hex"
+        raise FileError(f"encoding {encoding!r} cannot be used: {_first_line(error)}") from error
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of ``text`` without their ends, split where Python ends a line and nowhere else."""
+    return _LINE_END.split(text)
+
+
+def _place(before: bytes) -> tuple[int, int]:
+    """1-based line and column of the byte after ``before``; undecodable bytes count as one character."""
+    lines = split_lines(before.removeprefix(BOM_UTF8).decode("utf-8", "replace"))
+    return len(lines), len(lines[-1]) + 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]

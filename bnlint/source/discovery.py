@@ -1,0 +1,182 @@
+"""From the paths on the command line to the files that are linted.
+
+A file that is named is always taken. Directories are walked in sorted order, without following symbolic links
+to directories (so a loop cannot trap the walk, and no file is seen twice), and leave out what git ignores,
+what the settings exclude, and virtual environments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pathspec import GitIgnoreSpec
+
+from bnlint.finding import Diagnostic
+from bnlint.rule import FILE_ERROR_CODE
+from bnlint.source.decode import split_lines
+
+#: What the setting ``exclude`` replaces. ``build`` and ``dist`` are not here: they can be packages, and where
+#: they are build products git ignores them.
+DEFAULT_EXCLUDE = (
+    "*.egg-info/",
+    ".bnlint_cache/",
+    ".eggs/",
+    ".git/",
+    ".hg/",
+    ".ipynb_checkpoints/",
+    ".mypy_cache/",
+    ".nox/",
+    ".pytest_cache/",
+    ".ruff_cache/",
+    ".svn/",
+    ".tox/",
+    ".venv/",
+    "__pycache__/",
+    "__pypackages__/",
+    "node_modules/",
+    "site-packages/",
+    "venv/",
+)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """``path`` opens the file; ``shown`` names it in reports: relative to the working directory, with ``/``."""
+
+    path: str
+    shown: str
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """gitignore patterns and the directory they are relative to."""
+
+    root: str
+    spec: GitIgnoreSpec
+
+    def decides(self, path: str, is_directory: bool) -> bool | None:
+        """Whether ``path``, which lies below ``root``, is left out; ``None`` where no pattern says so."""
+        below = os.path.relpath(path, self.root).replace(os.sep, "/")
+        return self.spec.check_file(below + "/" if is_directory else below).include
+
+
+def discover(paths: Iterable[str], exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
+    """The files to lint, each once, and a diagnostic for every path that cannot be read."""
+    seen: set[str] = set()
+    for named in paths:
+        path = os.path.abspath(named)
+        if os.path.isdir(path):
+            found: Iterable[SourceFile | Diagnostic] = _walk(path, exclude)
+        elif not os.path.lexists(path):
+            found = [_problem(path, "no such file or directory; check the path")]
+        elif path.endswith(".ipynb"):
+            found = [_problem(path, "notebooks cannot be linted yet; convert it to a .py file first")]
+        else:
+            found = [SourceFile(path, shown(path))]
+        for item in found:
+            if isinstance(item, SourceFile):
+                if item.path in seen:
+                    continue
+                seen.add(item.path)
+            yield item
+
+
+def shown(path: str) -> str:
+    """``path`` as reports name it."""
+    try:
+        path = os.path.relpath(path)
+    except ValueError:  # another drive on Windows
+        path = os.path.abspath(path)
+    return path.replace(os.sep, "/")
+
+
+def repository_root(directory: str) -> str | None:
+    """The nearest directory upward that holds a git repository."""
+    for candidate in _upward(os.path.abspath(directory)):
+        if os.path.exists(os.path.join(candidate, ".git")):
+            return candidate
+    return None
+
+
+def _walk(top: str, exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
+    root = repository_root(top)
+    above = [] if root is None else list(_upward(os.path.dirname(top), root))[::-1]
+    layers = [exclude, *_ignore_files(above)] if _contains(exclude.root, top) else _ignore_files(above)
+    # A directory that is named although it is left out is meant: what left it out does not count below it.
+    layers = [layer for layer in layers if layer.root == top or not layer.decides(top, is_directory=True)]
+
+    # A stack, not recursion: directories can nest deeper than Python's.
+    stack: list[tuple[str, bool, list[Patterns]]] = [(top, True, layers)]
+    while stack:
+        path, is_directory, layers = stack.pop()
+        if not is_directory:
+            yield SourceFile(path, shown(path))
+            continue
+        try:
+            with os.scandir(path) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            yield _problem(path, f"cannot be listed: {error.strerror}; check its permissions or exclude it")
+            continue
+        if path != top and any(entry.name == "pyvenv.cfg" for entry in entries):
+            continue  # a virtual environment under any name
+        if any(entry.name == ".gitignore" for entry in entries):
+            layers = layers + _ignore_files([path])
+        for entry in reversed(entries):
+            is_directory = entry.is_dir(follow_symlinks=False)
+            # is_file() passes over pipes, which would never end, and over dangling links, which editors make.
+            if is_directory or (entry.name.endswith(".py") and entry.is_file()):
+                if not _left_out(entry.path, is_directory, layers):
+                    stack.append((entry.path, is_directory, layers))
+
+
+def _left_out(path: str, is_directory: bool, layers: Sequence[Patterns]) -> bool:
+    """The settings leave out for good; among ``.gitignore`` files the deepest that says something decides."""
+    for layer in reversed(layers):
+        decision = layer.decides(path, is_directory)
+        if decision is not None:
+            return decision
+    return False
+
+
+def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
+    layers = []
+    for directory in directories:
+        try:
+            with open(os.path.join(directory, ".gitignore"), encoding="utf-8", errors="surrogateescape") as file:
+                lines = split_lines(file.read())
+        except OSError:
+            continue  # none there; one that cannot be read excludes nothing, as with git
+        layers.append(Patterns(directory, GitIgnoreSpec.from_lines(filter(is_pattern, lines))))
+    return layers
+
+
+def is_pattern(line: str) -> bool:
+    """Whether ``line`` is valid in a ``.gitignore``; git passes over invalid lines in silence."""
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
+        return False
+    return True
+
+
+def _upward(directory: str, last: str | None = None) -> Iterator[str]:
+    """``directory`` and its parents, up to and including ``last``; nothing if it does not lie below it."""
+    if last is not None and not _contains(last, directory):
+        return
+    while True:
+        yield directory
+        parent = os.path.dirname(directory)
+        if directory == last or parent == directory:
+            return
+        directory = parent
+
+
+def _contains(directory: str, path: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+def _problem(path: str, message: str) -> Diagnostic:
+    return Diagnostic(shown(path), 1, 1, FILE_ERROR_CODE, message)
