@@ -1,0 +1,44 @@
+"""Measure what findings claim: rebuild the flagged layers in a child process and judge the numbers.
+
+Only layers are rebuilt, from arguments known statically; the linted code is neither imported nor run, and no
+framework is imported in this process. This module stays light, because the command line imports it for
+``DEVICES`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnlint.errors import UsageError
+from bnlint.finding import Finding
+
+#: ``auto`` is CUDA or ROCm where there is one, then MPS, else the CPU.
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+#: Seconds that one framework's child process may take, its import included.
+TIME_LIMIT = 120.0
+LONGEST_TIME_LIMIT = 86_400.0
+
+
+def verify(
+    findings: Sequence[Finding], device: str = "auto", time_limit: float = TIME_LIMIT
+) -> list[Finding]:
+    """Return the findings, in their order, each with its ``Verification``.
+
+    ``device`` is one of ``DEVICES``; ``time_limit`` is in seconds, for each framework's child process as a
+    whole. Whatever cannot be measured becomes *inconclusive* with the reason; nothing but a wrong ``device``
+    or ``time_limit`` raises (``UsageError``).
+    """
+    if device not in DEVICES:
+        raise UsageError(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
+    if not 0 < time_limit <= LONGEST_TIME_LIMIT:
+        raise UsageError(f"the time limit must be above 0 and at most a day, in seconds, not {time_limit:g}")
+    from bnlint.verify.plan import plan
+    from bnlint.verify.runner import run
+
+    planned = plan(findings)
+    answers = run(planned.batches, device, time_limit, [finding.location.path for finding in findings])
+    return [
+        finding.verified(answers[place[0]][place[1]] if isinstance(place, tuple) else place)
+        for finding, place in zip(findings, planned.places, strict=True)
+    ]

@@ -1,0 +1,44 @@
+"""One module per framework that rebuilds layers and measures them; imported in a child process only.
+
+The frameworks are imported through ``importlib`` and typed ``Any``, because they need not be installed where
+bnlint itself is type-checked.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+from bnlint.experiment import InputSpec, LayerSpec
+
+#: What is known about one layer after measuring: plain numbers, strings and lists.
+Facts = dict[str, Any]
+
+
+class CannotMeasure(Exception):
+    """This layer or this device cannot be measured; the message is the reason a user reads."""
+
+
+class Backend(Protocol):
+    """A framework on a device."""
+
+    device: str
+    versions: dict[str, str]
+
+    def measure(self, kind: str, layer: LayerSpec, device: str) -> Facts:
+        """Answer the experiment ``kind`` for one layer; raises ``CannotMeasure`` or what the framework raises."""
+
+    def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
+        """What a fresh layer makes of the source's own input."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool: ...
+
+
+def open_backend(framework: str, device: str) -> Backend:
+    """Import the framework and pick the device.
+
+    Raises ``CannotMeasure`` if ``device`` is asked for and missing, and whatever the framework's import raises.
+    """
+    module = import_module(f"bnlint.verify.backends.{framework}")
+    backend: Backend = module.open_backend(device)
+    return backend
