@@ -62,7 +62,7 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     except CannotMeasure as error:
         yield {"failed": str(error)}
         return
-    except Exception as error:  # noqa: BLE001: a broken installation can raise anything
+    except Exception as error:  # noqa: BLE001 - a broken installation can raise anything
         yield {"failed": f"{request['framework']} is installed but cannot be imported: {one_line(error)}"}
         return
     known: dict[str, Facts] = {}
@@ -98,7 +98,10 @@ def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_sou
         if on_source:
             assert experiment.input is not None
             return backend.outputs(experiment.kind, layer, experiment.input, device)
-        return {"layer": describe(layer.kind, layer.arguments), **backend.measure(experiment.kind, layer, device)}
+        return {
+            "layer": describe(layer.kind, layer.arguments),
+            **backend.measure(experiment.kind, layer, device),
+        }
 
     try:
         try:
@@ -107,7 +110,7 @@ def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_sou
             if backend.device == "cpu" or not backend.is_out_of_memory(error):
                 raise
         return {**facts_on("cpu"), "fallback": f"out of memory on {backend.device}, measured on the CPU"}
-    except Exception as error:  # noqa: BLE001: so can a framework that is given odd arguments
+    except Exception as error:  # noqa: BLE001 - so can a framework that is given odd arguments
         return {"layer": describe(layer.kind, layer.arguments), "error": _reason(error)}
 
 

@@ -37,7 +37,9 @@ def run(
     verifications: dict[str, list[Verification]] = {}
     waiting: dict[str, Future[tuple[dict[int, dict[str, Any]], str]]] = {}
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True))
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True)
+        )
         threads = stack.enter_context(ThreadPoolExecutor(max_workers=max(1, len(batches))))
         for framework, experiments in batches.items():
             engine = _engine(framework, path)

@@ -73,7 +73,13 @@ def _others(verdict: Verdict, alike: int, total: int) -> str:
 
 def _effect(facts: Facts) -> float:
     """By which layers are compared: the first of these numbers that was measured."""
-    for name in ("gap", "ratio", "gap_eval", "statistics_change_training_true", "output_change_training_true"):
+    for name in (
+        "gap",
+        "ratio",
+        "gap_eval",
+        "statistics_change_training_true",
+        "output_change_training_true",
+    ):
         if isinstance(facts.get(name), (int, float)):
             return float(facts[name])
     return -1.0
@@ -135,13 +141,19 @@ def _tape_step(facts: Facts) -> Judgement | None:
     if default is None or training is None:
         return None
     if default > 0:
-        return Verdict.REFUTED, f"the moving statistics do move without training=True (by {default:.2g} a step)"
+        return (
+            Verdict.REFUTED,
+            f"the moving statistics do move without training=True (by {default:.2g} a step)",
+        )
     if training == 0:
         if facts.get("trainable") is False:
             return Verdict.REFUTED, "the layer is frozen, nothing would be updated anyway"
         return Verdict.REFUTED, "the moving statistics do not move with training=True either"
     if training <= CHANGE_CONFIRMED:
-        return Verdict.INCONCLUSIVE, f"with training=True the moving statistics move by only {training:.1g} a step"
+        return (
+            Verdict.INCONCLUSIVE,
+            f"with training=True the moving statistics move by only {training:.1g} a step",
+        )
     return (
         Verdict.CONFIRMED,
         f"the moving statistics stay where they are; with training=True they move by {training:.2g} a step",
@@ -182,7 +194,9 @@ def _momentum_memory(facts: Facts) -> Judgement | None:
     if ratio < MEMORY_CONFIRMED or weight is None:
         return Verdict.INCONCLUSIVE, share
     batches = effective_batches(weight)
-    remembered = "" if batches is None else f", as if it remembered {batches:.3g} batch{'es' * (batches != 1)}"
+    remembered = (
+        "" if batches is None else f", as if it remembered {batches:.3g} batch{'es' * (batches != 1)}"
+    )
     error, converted = facts["eval_error"], facts.get("eval_error_converted")
     harm = (
         ""

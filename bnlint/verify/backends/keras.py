@@ -58,7 +58,9 @@ class KerasBackend:
         if kind != "inference-gap":
             return {}
         if math.prod(source.shape) > fixture.MAX_ELEMENTS:
-            raise CannotMeasure(f"the source's input {fixture.shape_text(source.shape)} is too large to be run here")
+            raise CannotMeasure(
+                f"the source's input {fixture.shape_text(source.shape)} is too large to be run here"
+            )
         x = np.full(source.shape, source.fill, dtype="float32")
         facts: Facts = {"source_input": f"{fixture.shape_text(source.shape)} filled with {source.fill:g}"}
         rebuilt = Rebuilt(layer, source.shape)

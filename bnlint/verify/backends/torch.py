@@ -60,7 +60,9 @@ class TorchBackend:
             return {}
         named = layer.arguments.get("num_features")
         if max(math.prod(source.shape), named if isinstance(named, int) else 0) > fixture.MAX_ELEMENTS:
-            raise CannotMeasure(f"the source's input {fixture.shape_text(source.shape)} is too large to be run here")
+            raise CannotMeasure(
+                f"the source's input {fixture.shape_text(source.shape)} is too large to be run here"
+            )
         x = torch.full(source.shape, source.fill, dtype=torch.float32, device=device)
         facts: Facts = {"source_input": f"{fixture.shape_text(source.shape)} filled with {source.fill:g}"}
         with torch.no_grad():
