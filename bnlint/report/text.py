@@ -1,0 +1,240 @@
+"""What an engineer reads in the terminal: place, message, source, trace, fix and verdict of each finding.
+
+Everything foreign goes through ``clean`` or ``excerpt`` first. On a terminal messages are wrapped to its
+width; elsewhere each stays one line, so that nothing is lost to a log or to ``grep``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from bnlint.finding import Diagnostic, Finding, Location, Report, Severity, Verdict, Verification
+from bnlint.report.excerpt import clean, excerpt
+from bnlint.report.measured import conditions, rows
+from bnlint.source.decode import split_lines
+
+#: Room for a line of source where no terminal sets it.
+WIDTH = 120
+#: The least room, in cells, that is worth wrapping or showing anything in.
+_NARROWEST = 20
+_TRACE_SHARE = 0.5
+
+_SEVERITY = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
+_VERDICT = {Verdict.CONFIRMED: "bold red", Verdict.REFUTED: "bold green", Verdict.INCONCLUSIVE: "bold magenta"}
+_GUTTER = "blue"
+_QUIET = "dim"
+_LABEL = "bold"
+
+
+def console_for(stream: TextIO) -> Console:
+    """A console on ``stream``: coloured only on a terminal, without colours where ``NO_COLOR`` is set."""
+    return Console(file=stream, width=None if stream.isatty() else WIDTH, highlight=False, markup=False, emoji=False)
+
+
+def render(report: Report, console: Console) -> None:
+    page = _Page(report, console)
+    for finding in report.findings:
+        page.print(*page.finding(finding), Text())
+    for diagnostic in report.diagnostics:
+        page.print(page.diagnostic(diagnostic))
+    if report.findings and report.diagnostics:
+        page.print(Text())
+    page.print(*page.wrapped(summary(report), "", ""))
+
+
+class _Page:
+    def __init__(self, report: Report, console: Console) -> None:
+        self.verified = report.verified
+        self.sources = report.sources
+        self.console = console
+        self.encoding = console.encoding
+        self._lines: tuple[str, list[str]] = ("", [])
+
+    def print(self, *lines: Text) -> None:
+        self.console.print(Text("\n").join(lines), soft_wrap=True)
+
+    def finding(self, finding: Finding) -> Iterator[Text]:
+        verification = finding.verification
+        refuted = verification is not None and verification.verdict is Verdict.REFUTED
+        places = [finding.location, *(step.location for step in finding.trace)]
+        gutter = max(len(str(place.line)) for place in places) + 4
+        style = _SEVERITY[finding.severity]
+        parts = [
+            self._header(finding, style, refuted),
+            *self.wrapped(finding.message, "  ", ""),
+            *self._source(finding.location, gutter, style),
+            *self._trace(finding, gutter),
+        ]
+        if finding.fix is not None:
+            parts += self.wrapped(finding.fix.message, f"  fix ({finding.fix.safety.value}): ", _LABEL)
+        if verification is not None:
+            parts += self._verification(verification)
+        elif self.verified:
+            parts += self.wrapped("no, there is no experiment for it", "  verified: ", _LABEL)
+        for part in parts:
+            if refuted:
+                part = Text(part.plain, style=_QUIET)
+            yield part
+
+    def diagnostic(self, diagnostic: Diagnostic) -> Text:
+        place = f"{diagnostic.path}:{diagnostic.line}:{diagnostic.column}: " if diagnostic.path else ""
+        return Text.assemble(
+            (self.clean(place), _LABEL),
+            (self.clean(diagnostic.code), "bold red"),
+            " " + self.clean(_one_line(diagnostic.message)),
+        )
+
+    def wrapped(self, message: str, prefix: str, style: str, quiet: str = "") -> list[Text]:
+        """The message after ``prefix``; its further lines, if any, stand under its first."""
+        text, prefix = self.clean(_one_line(message)), self.clean(prefix)
+        indent = cell_len(prefix) if len(prefix) < 2 * _NARROWEST else 4
+        room = self.console.width - indent
+        lines = [Text(text, style=quiet)]
+        if self.console.is_terminal and room >= _NARROWEST:
+            lines = list(lines[0].wrap(self.console, room))
+        first = Text.assemble((prefix, style), lines[0] if lines else "")
+        return [first, *(Text.assemble(" " * indent, line) for line in lines[1:])]
+
+    def clean(self, text: str) -> str:
+        return clean(text, self.encoding)
+
+    def _header(self, finding: Finding, style: str, refuted: bool) -> Text:
+        at = finding.location
+        axes = [finding.severity.value, finding.confidence.value, *(["refuted"] if refuted else [])]
+        return Text.assemble(
+            (self.clean(f"{at.path}:{at.line}:{at.column}: "), _LABEL),
+            (self.clean(finding.code), style),
+            (" " + self.clean(finding.name), _LABEL),
+            (self.clean(f"  [{' · '.join(axes)}]"), _QUIET),
+        )
+
+    def _source(self, at: Location, gutter: int, style: str) -> Iterator[Text]:
+        line = self._line(at)
+        if line is None:
+            return
+        start, end = _span(at, line)
+        shown = excerpt(line, start, end, self._room(gutter), self.encoding)
+        yield Text.assemble(self._gutter(gutter, at.line), shown.before, (shown.span, _LABEL), shown.after)
+        yield Text.assemble(self._gutter(gutter), " " * shown.indent, ("^" * shown.width, style))
+
+    def _trace(self, finding: Finding, gutter: int) -> Iterator[Text]:
+        if not finding.trace:
+            return
+        yield Text("  trace:", style=_LABEL)
+        limit = max(_NARROWEST, int(self._room(gutter) * _TRACE_SHARE))
+        shown = []
+        for step in finding.trace:
+            line = self._line(step.location)
+            if line is not None:
+                shown.append(excerpt(line, *_span(step.location, line), limit, self.encoding, dedent=True))
+            else:
+                shown.append(excerpt("", 0, 0, limit, self.encoding))
+        column = max(cell_len(part.text) for part in shown)
+        path = finding.location.path
+        for step, part in zip(finding.trace, shown, strict=True):
+            at = step.location
+            if at.path != path:
+                path = at.path
+                yield Text(self.clean(f"  in {path}:{at.line}:{at.column}"), style=_QUIET)
+            left = Text.assemble(self._gutter(gutter, at.line), part.before, (part.span, _LABEL), part.after)
+            left.append(" " * (column - cell_len(part.text) + (2 if column else 0)))
+            yield from self._beside(left, step.message)
+
+    def _beside(self, left: Text, message: str) -> Iterator[Text]:
+        """A step's message to the right of its source, on a terminal wrapped in what room there is."""
+        indent = left.cell_len
+        lines = [Text(self.clean(_one_line(message)), style="cyan")]
+        if self.console.is_terminal and self.console.width - indent >= _NARROWEST:
+            lines = list(lines[0].wrap(self.console, self.console.width - indent))
+        yield Text.assemble(left, lines[0] if lines else "")
+        for line in lines[1:]:
+            yield Text.assemble(" " * indent, line)
+
+    def _verification(self, verification: Verification) -> Iterator[Text]:
+        label = Text.assemble(
+            ("  verified: ", _LABEL), (verification.verdict.value, _VERDICT[verification.verdict])
+        )
+        where = f" on {verification.device}" if verification.device else ""
+        if verification.versions:
+            where += f" ({_versions(verification.versions)})"
+        label.append(self.clean(where))
+        yield label
+        yield from self.wrapped(verification.reason, "    ", "")
+        measured = [(self.clean(name), self.clean(value)) for name, value in rows(verification.measurements)]
+        column = max((cell_len(name) for name, _ in measured), default=0)
+        for name, value in measured:
+            yield Text.assemble("      ", (name + " " * (column - cell_len(name) + 2), _QUIET), value)
+        if told := conditions(verification.measurements):
+            yield from self.wrapped(told, "      ", "", _QUIET)
+
+    def _gutter(self, width: int, line: int | None = None) -> Text:
+        number = "" if line is None else str(line)
+        return Text(f"{number.rjust(width)} {self.clean('│')} ", style=_GUTTER)
+
+    def _room(self, gutter: int) -> int:
+        return max(_NARROWEST, self.console.width - gutter - 3)
+
+    def _line(self, at: Location) -> str | None:
+        """The source line at which ``at`` begins, if it is known."""
+        path, lines = self._lines
+        if path != at.path or not lines:
+            lines = split_lines(self.sources.get(at.path, ""))
+            self._lines = (at.path, lines)
+        return lines[at.line - 1] if at.path in self.sources and 0 < at.line <= len(lines) else None
+
+
+def summary(report: Report) -> str:
+    """The last line: how much was found, and what became of it."""
+    findings = report.findings
+    checked = _count(report.files, "file")
+    problems = f"; {_count(len(report.diagnostics), 'problem')}" if report.diagnostics else ""
+    if not findings:
+        if not report.files:
+            return f"No Python files to check{problems}."
+        return f"No findings in {checked}{problems}."
+    if report.verified:
+        return f"{_count(len(findings), 'finding')}: {_verdicts(findings)}{problems}"
+    severities = Counter(finding.severity for finding in findings)
+    kinds = ", ".join(
+        str(severities[kind]) + " info" if kind is Severity.INFO else _count(severities[kind], kind.value)
+        for kind in Severity
+        if severities[kind]
+    )
+    places = _count(len({finding.location.path for finding in findings}), "file")
+    return f"{_count(len(findings), 'finding')} in {places} ({kinds}); {checked} checked{problems}"
+
+
+def _verdicts(findings: Sequence[Finding]) -> str:
+    """``2 confirmed, 1 refuted, 0 inconclusive · cpu · torch 2.13.0``"""
+    verifications = [finding.verification for finding in findings if finding.verification is not None]
+    counts = Counter(verification.verdict for verification in verifications)
+    told = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict]
+    if len(verifications) < len(findings):
+        told.append(f"{len(findings) - len(verifications)} without experiment")
+    devices = dict.fromkeys(verification.device for verification in verifications if verification.device)
+    versions = {name: version for verification in verifications for name, version in verification.versions.items()}
+    parts = [", ".join(told), ", ".join(devices), _versions(versions)]
+    return " · ".join(part for part in parts if part)
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _span(at: Location, line: str) -> tuple[int, int]:
+    """0-based start and end of ``at`` in its first line; a span of several lines reaches to this one's end."""
+    return at.column - 1, at.end_column - 1 if at.end_line == at.line else len(line)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
