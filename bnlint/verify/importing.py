@@ -41,6 +41,7 @@ def _is_installation(path: Path) -> bool:
     if path.name in ("site-packages", "dist-packages"):
         return True
     roots = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    roots.append(sysconfig.get_config_var("DESTSHARED"))  # the standard library's extension modules
     if site.ENABLE_USER_SITE:
         roots.append(site.getusersitepackages())
     return any(path.is_relative_to(Path(root).resolve()) for root in roots if root)

@@ -137,7 +137,9 @@ class Child:
 
 
 def command() -> list[str]:
-    return [sys.executable, "-I", "-X", "utf8", str(CHILD)]
+    # -I drops what PYTHONDONTWRITEBYTECODE asks for.
+    quiet = ["-B"] if sys.dont_write_bytecode else []
+    return [sys.executable, "-I", *quiet, "-X", "utf8", str(CHILD)]
 
 
 def _engine(framework: str, path: list[str]) -> str | None:

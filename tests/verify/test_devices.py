@@ -1,0 +1,62 @@
+"""Devices: asked for and missing here, and the same verdicts on a GPU where there is one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
+
+import pytest
+
+from bnlint.experiment import Experiment
+from bnlint.finding import Verdict, Verification
+
+Ask = Callable[..., list[Verification]]
+Answers = Mapping[str, Verification]
+
+QUESTION = "import torch; print('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else '')"
+
+
+@cache
+def accelerator() -> str:
+    """The accelerator that torch sees here, or ''. Asked of another process: this one imports no framework."""
+    if find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    done = subprocess.run([sys.executable, "-c", QUESTION], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def test_a_device_that_is_missing_is_named(ask: Ask, torch_experiment: Experiment) -> None:
+    missing = "mps" if accelerator() == "cuda" else "cuda"
+    if accelerator() == missing:
+        pytest.skip("both kinds of accelerator are here")
+    answer = ask([torch_experiment], missing)[0]
+    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert f"device {missing} was asked for" in answer.reason
+
+
+def test_a_missing_device_is_named_for_keras_too(ask: Ask, keras_experiment: Experiment) -> None:
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    missing = "cuda" if sys.platform == "darwin" else "mps"
+    answer = ask([keras_experiment], missing)[0]
+    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert f"device {missing} was asked for" in answer.reason
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_same_verdicts(
+    ask: Ask, torch_experiments: Mapping[str, Experiment], on_torch: Answers
+) -> None:
+    if not accelerator():
+        pytest.skip("torch finds no GPU here")
+    answers = ask(list(torch_experiments.values()), "auto")
+    for (name, experiment), answer in zip(torch_experiments.items(), answers, strict=True):
+        assert answer.verdict is on_torch[name].verdict, f"{name}: {answer.reason}"
+        if answer.measurements and experiment.kind == "eps-gap":
+            assert answer.measurements["scale"] == pytest.approx(
+                on_torch[name].measurements["scale"], rel=1e-5
+            )
+        assert answer.device == accelerator()
