@@ -47,12 +47,8 @@ _SOURCE_ORDER: dict[type[cst.CSTNode], tuple[str, ...]] = {
     cst.MatchCase: ("pattern", "guard", "body"),
     cst.TypeAlias: ("name", "type_parameters", "value"),
 }
-_SKIPPED = (
-    cst.Import,  # its dotted names are attributes in libcst and plain strings in ast
-    cst.ImportFrom,
-    cst.FormattedString,
-)
-_COUNTED_BUT_NOT_ENTERED = (cst.Import, cst.ImportFrom)
+# Dotted names in imports are attributes in libcst and plain strings in ast.
+_NOT_ENTERED = (cst.Import, cst.ImportFrom, cst.FormattedString, cst.TemplatedString)
 _NO_CHILDREN = ("lpar", "rpar", "comma", "semicolon", "equal", "operator", "leading_lines", "header", "footer")
 
 
@@ -91,10 +87,8 @@ def _in_source_order(module: cst.Module) -> Iterator[cst.CSTNode]:
     stack: list[cst.CSTNode] = [module]
     while stack:
         node = stack.pop()
-        if isinstance(node, _SKIPPED) and not isinstance(node, _COUNTED_BUT_NOT_ENTERED):
-            continue
         yield node
-        if isinstance(node, _SKIPPED):
+        if isinstance(node, _NOT_ENTERED):
             continue
         children: list[cst.CSTNode] = []
         for name in child_fields(type(node)):
