@@ -45,7 +45,7 @@ def render(report: Report, console: Console) -> None:
         page.print(page.diagnostic(diagnostic))
     if report.findings and report.diagnostics:
         page.print(Text())
-    page.print(*page.wrapped(summary(report), "", ""))
+    page.print(*page.wrapped(Text(), summary(report), indent=0, hang=0))
 
 
 class _Page:
@@ -54,7 +54,7 @@ class _Page:
         self.sources = report.sources
         self.console = console
         self.encoding = console.encoding
-        self._lines: tuple[str, list[str]] = ("", [])
+        self._lines: dict[str, list[str]] = {}
 
     def print(self, *lines: Text) -> None:
         self.console.print(Text("\n").join(lines), soft_wrap=True)
@@ -67,16 +67,16 @@ class _Page:
         style = _SEVERITY[finding.severity]
         parts = [
             self._header(finding, style, refuted),
-            *self.wrapped(finding.message, "  ", ""),
+            *self.wrapped(Text(), finding.message, hang=2),
             *self._source(finding.location, gutter, style),
             *self._trace(finding, gutter),
         ]
         if finding.fix is not None:
-            parts += self.wrapped(finding.fix.message, f"  fix ({finding.fix.safety.value}): ", _LABEL)
+            parts += self.wrapped(Text(f"fix ({finding.fix.safety.value}): ", _LABEL), finding.fix.message)
         if verification is not None:
             parts += self._verification(verification)
         elif self.verified:
-            parts += self.wrapped("no, there is no experiment for it", "  verified: ", _LABEL)
+            parts += self.wrapped(Text("verified: ", _LABEL), "no, there is no experiment for it")
         for part in parts:
             if refuted:
                 part = Text(part.plain, style=_QUIET)
@@ -90,16 +90,15 @@ class _Page:
             " " + self.clean(_one_line(diagnostic.message)),
         )
 
-    def wrapped(self, message: str, prefix: str, style: str, quiet: str = "") -> list[Text]:
-        """The message after ``prefix``; its further lines, if any, stand under its first."""
-        text, prefix = self.clean(_one_line(message)), self.clean(prefix)
-        indent = cell_len(prefix) if len(prefix) < 2 * _NARROWEST else 4
-        room = self.console.width - indent
-        lines = [Text(text, style=quiet)]
-        if self.console.is_terminal and room >= _NARROWEST:
-            lines = list(lines[0].wrap(self.console, room))
-        first = Text.assemble((prefix, style), lines[0] if lines else "")
-        return [first, *(Text.assemble(" " * indent, line) for line in lines[1:])]
+    def wrapped(self, label: Text, message: str, indent: int = 2, hang: int = 4, style: str = "") -> list[Text]:
+        """The message after its label, ``indent`` cells in; on a terminal wrapped, its other lines at ``hang``."""
+        text = Text.assemble(label, (self.clean(_one_line(message)), style))
+        room = self.console.width - hang
+        lines = list(text.wrap(self.console, room)) if self._wraps(room) else [text]
+        return [Text.assemble(" " * (hang if number else indent), line) for number, line in enumerate(lines)]
+
+    def _wraps(self, room: int) -> bool:
+        return self.console.is_terminal and room >= _NARROWEST
 
     def clean(self, text: str) -> str:
         return clean(text, self.encoding)
@@ -149,29 +148,27 @@ class _Page:
     def _beside(self, left: Text, message: str) -> Iterator[Text]:
         """A step's message to the right of its source, on a terminal wrapped in what room there is."""
         indent = left.cell_len
-        lines = [Text(self.clean(_one_line(message)), style="cyan")]
-        if self.console.is_terminal and self.console.width - indent >= _NARROWEST:
-            lines = list(lines[0].wrap(self.console, self.console.width - indent))
-        yield Text.assemble(left, lines[0] if lines else "")
-        for line in lines[1:]:
-            yield Text.assemble(" " * indent, line)
+        room = self.console.width - indent
+        text = Text(self.clean(_one_line(message)), style="cyan")
+        lines = list(text.wrap(self.console, room)) if self._wraps(room) else [text]
+        for number, line in enumerate(lines):
+            yield Text.assemble(" " * indent if number else left, line)
 
     def _verification(self, verification: Verification) -> Iterator[Text]:
-        label = Text.assemble(
-            ("  verified: ", _LABEL), (verification.verdict.value, _VERDICT[verification.verdict])
-        )
         where = f" on {verification.device}" if verification.device else ""
-        if verification.versions:
-            where += f" ({_versions(verification.versions)})"
-        label.append(self.clean(where))
-        yield label
-        yield from self.wrapped(verification.reason, "    ", "")
+        where += f" ({_versions(verification.versions)})" if verification.versions else ""
+        label = Text.assemble(
+            ("verified: ", _LABEL),
+            (verification.verdict.value, _VERDICT[verification.verdict]),
+            self.clean(where) + ": ",
+        )
+        yield from self.wrapped(label, verification.reason)
         measured = [(self.clean(name), self.clean(value)) for name, value in rows(verification.measurements)]
         column = max((cell_len(name) for name, _ in measured), default=0)
         for name, value in measured:
             yield Text.assemble("      ", (name + " " * (column - cell_len(name) + 2), _QUIET), value)
         if told := conditions(verification.measurements):
-            yield from self.wrapped(told, "      ", "", _QUIET)
+            yield from self.wrapped(Text(), told, indent=6, hang=6, style=_QUIET)
 
     def _gutter(self, width: int, line: int | None = None) -> Text:
         number = "" if line is None else str(line)
@@ -182,11 +179,11 @@ class _Page:
 
     def _line(self, at: Location) -> str | None:
         """The source line at which ``at`` begins, if it is known."""
-        path, lines = self._lines
-        if path != at.path or not lines:
-            lines = split_lines(self.sources.get(at.path, ""))
-            self._lines = (at.path, lines)
-        return lines[at.line - 1] if at.path in self.sources and 0 < at.line <= len(lines) else None
+        if at.path not in self._lines:
+            source = self.sources.get(at.path)
+            self._lines[at.path] = [] if source is None else split_lines(source)
+        lines = self._lines[at.path]
+        return lines[at.line - 1] if 0 < at.line <= len(lines) else None
 
 
 def summary(report: Report) -> str:
