@@ -16,15 +16,26 @@ from rich.cells import cell_len
 TAB = 4
 
 #: Stand-ins for what bnlint itself likes to print.
-_ASCII = {"│": "|", "·": "-", "…": "...", "–": "-", "—": "-", "←": "<-", "→": "->", "×": "x", "≤": "<=", "≥": ">="}
+_ASCII = {
+    "│": "|",
+    "·": "-",
+    "…": "...",
+    "–": "-",
+    "—": "-",
+    "←": "<-",
+    "→": "->",
+    "×": "x",
+    "≤": "<=",
+    "≥": ">=",
+}
 
-#: Control, format (bidirectional overrides among them) and surrogate characters, line and paragraph separators.
+#: Control, format (bidirectional overrides among them), surrogates, line and paragraph separators.
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
 @lru_cache(maxsize=4096)
 def _shown(character: str, encoding: str) -> str:
-    if character < "\x7f":
+    if character <= "\x7f":
         return character if character.isprintable() else f"\\x{ord(character):02x}"
     if unicodedata.category(character) not in _UNSAFE:
         try:

@@ -32,12 +32,13 @@ def render(report: Report) -> str:
 def _summary(report: Report) -> dict[str, Any]:
     severities = Counter(finding.severity for finding in report.findings)
     verdicts = Counter(f.verification.verdict for f in report.findings if f.verification is not None)
+    verified = {verdict.value: verdicts[verdict] for verdict in Verdict}
     return {
         "files": report.files,
         "findings": len(report.findings),
         "by_code": dict(sorted(Counter(finding.code for finding in report.findings).items())),
         "by_severity": {severity.value: severities[severity] for severity in Severity},
-        "verification": {verdict.value: verdicts[verdict] for verdict in Verdict} if report.verified else None,
+        "verification": verified if report.verified else None,
     }
 
 

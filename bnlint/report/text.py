@@ -26,7 +26,11 @@ _NARROWEST = 20
 _TRACE_SHARE = 0.5
 
 _SEVERITY = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
-_VERDICT = {Verdict.CONFIRMED: "bold red", Verdict.REFUTED: "bold green", Verdict.INCONCLUSIVE: "bold magenta"}
+_VERDICT = {
+    Verdict.CONFIRMED: "bold red",
+    Verdict.REFUTED: "bold green",
+    Verdict.INCONCLUSIVE: "bold magenta",
+}
 _GUTTER = "blue"
 _QUIET = "dim"
 _LABEL = "bold"
@@ -34,7 +38,8 @@ _LABEL = "bold"
 
 def console_for(stream: TextIO) -> Console:
     """A console on ``stream``: coloured only on a terminal, without colours where ``NO_COLOR`` is set."""
-    return Console(file=stream, width=None if stream.isatty() else WIDTH, highlight=False, markup=False, emoji=False)
+    width = None if stream.isatty() else WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def render(report: Report, console: Console) -> None:
@@ -59,7 +64,7 @@ class _Page:
     def print(self, *lines: Text) -> None:
         self.console.print(Text("\n").join(lines), soft_wrap=True)
 
-    def finding(self, finding: Finding) -> Iterator[Text]:
+    def finding(self, finding: Finding) -> list[Text]:
         verification = finding.verification
         refuted = verification is not None and verification.verdict is Verdict.REFUTED
         places = [finding.location, *(step.location for step in finding.trace)]
@@ -77,10 +82,7 @@ class _Page:
             parts += self._verification(verification)
         elif self.verified:
             parts += self.wrapped(Text("verified: ", _LABEL), "no, there is no experiment for it")
-        for part in parts:
-            if refuted:
-                part = Text(part.plain, style=_QUIET)
-            yield part
+        return [Text(part.plain, style=_QUIET) for part in parts] if refuted else parts
 
     def diagnostic(self, diagnostic: Diagnostic) -> Text:
         place = f"{diagnostic.path}:{diagnostic.line}:{diagnostic.column}: " if diagnostic.path else ""
@@ -90,15 +92,21 @@ class _Page:
             " " + self.clean(_one_line(diagnostic.message)),
         )
 
-    def wrapped(self, label: Text, message: str, indent: int = 2, hang: int = 4, style: str = "") -> list[Text]:
-        """The message after its label, ``indent`` cells in; on a terminal wrapped, its other lines at ``hang``."""
+    def wrapped(
+        self, label: Text, message: str, indent: int = 2, hang: int = 4, style: str = ""
+    ) -> list[Text]:
+        """The message after its label, ``indent`` cells in; its further lines, on a terminal, ``hang`` cells."""
         text = Text.assemble(label, (self.clean(_one_line(message)), style))
-        room = self.console.width - hang
-        lines = list(text.wrap(self.console, room)) if self._wraps(room) else [text]
+        lines = self._wrap(text, self.console.width - hang)
         return [Text.assemble(" " * (hang if number else indent), line) for number, line in enumerate(lines)]
 
-    def _wraps(self, room: int) -> bool:
-        return self.console.is_terminal and room >= _NARROWEST
+    def _wrap(self, text: Text, room: int) -> list[Text]:
+        if not self.console.is_terminal or room < _NARROWEST:
+            return [text]
+        lines = list(text.wrap(self.console, room))
+        for line in lines:
+            line.rstrip()
+        return lines or [text]
 
     def clean(self, text: str) -> str:
         return clean(text, self.encoding)
@@ -148,9 +156,7 @@ class _Page:
     def _beside(self, left: Text, message: str) -> Iterator[Text]:
         """A step's message to the right of its source, on a terminal wrapped in what room there is."""
         indent = left.cell_len
-        room = self.console.width - indent
-        text = Text(self.clean(_one_line(message)), style="cyan")
-        lines = list(text.wrap(self.console, room)) if self._wraps(room) else [text]
+        lines = self._wrap(Text(self.clean(_one_line(message)), style="cyan"), self.console.width - indent)
         for number, line in enumerate(lines):
             yield Text.assemble(" " * indent if number else left, line)
 
@@ -215,7 +221,9 @@ def _verdicts(findings: Sequence[Finding]) -> str:
     if len(verifications) < len(findings):
         told.append(f"{len(findings) - len(verifications)} without experiment")
     devices = dict.fromkeys(verification.device for verification in verifications if verification.device)
-    versions = {name: version for verification in verifications for name, version in verification.versions.items()}
+    versions = {
+        name: version for verification in verifications for name, version in verification.versions.items()
+    }
     parts = [", ".join(told), ", ".join(devices), _versions(versions)]
     return " · ".join(part for part in parts if part)
 
@@ -225,7 +233,7 @@ def _versions(versions: dict[str, str]) -> str:
 
 
 def _span(at: Location, line: str) -> tuple[int, int]:
-    """0-based start and end of ``at`` in its first line; a span of several lines reaches to this one's end."""
+    """0-based start and end of ``at`` in its first line; one of several lines reaches to its end."""
     return at.column - 1, at.end_column - 1 if at.end_line == at.line else len(line)
 
 
