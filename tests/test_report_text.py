@@ -183,6 +183,12 @@ def test_long_line_is_cropped_around_the_span() -> None:
     assert marks == " " * 14 + "^^^^"
 
 
+def test_off_a_terminal_a_line_of_source_has_120_cells_whatever_the_terminal_is() -> None:
+    report = Report((finding(at(1, 1, 2)),), files=1, sources={"m.py": "x" * 5000})
+    source = written(report, "utf-8").split("\n")[2]
+    assert cell_len(source) == 119  # the 120th is kept for an ellipsis at the other end
+
+
 def test_long_line_is_cropped_behind_a_span_at_its_start() -> None:
     assert shown_source("SPAN" + "b" * 5000, 1, 5, width=40) == ("SPAN" + "b" * 26 + "…", "^^^^")
 

@@ -95,7 +95,7 @@ class _Page:
     def wrapped(
         self, label: Text, message: str, indent: int = 2, hang: int = 4, style: str = ""
     ) -> list[Text]:
-        """The message after its label, ``indent`` cells in; its further lines, on a terminal, ``hang`` cells."""
+        """The message after its label, ``indent`` cells in; on a terminal its other lines ``hang`` cells."""
         text = Text.assemble(label, (self.clean(_one_line(message)), style))
         lines = self._wrap(text, self.console.width - hang)
         return [Text.assemble(" " * (hang if number else indent), line) for number, line in enumerate(lines)]
