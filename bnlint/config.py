@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bnlint.errors import UsageError
+from bnlint.verify import DEVICES
 
 FORMATS = ("text", "json")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 _LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude")
 _CHOICES = {"format": FORMATS, "device": DEVICES}

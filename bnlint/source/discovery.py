@@ -58,7 +58,7 @@ class Patterns:
 
     def decides(self, path: str, is_directory: bool) -> bool | None:
         """Whether ``path``, which lies below ``root``, is left out; ``None`` where no pattern says so."""
-        below = os.path.relpath(path, self.root).replace(os.sep, "/")
+        below = path[len(self.root) :].lstrip(os.sep).replace(os.sep, "/")
         return self.spec.check_file(below + "/" if is_directory else below).include
 
 
@@ -83,6 +83,11 @@ def discover(paths: Iterable[str], exclude: Patterns) -> Iterator[SourceFile | D
             yield item
 
 
+def patterns(root: str, lines: Iterable[str]) -> Patterns:
+    """The valid ones among gitignore ``lines``; git passes over invalid ones in silence."""
+    return Patterns(root, GitIgnoreSpec.from_lines(filter(is_pattern, lines)))
+
+
 def shown(path: str) -> str:
     """``path`` as reports name it."""
     try:
@@ -101,11 +106,14 @@ def repository_root(directory: str) -> str | None:
 
 
 def _walk(top: str, exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
+    if not _contains(exclude.root, top):
+        exclude = Patterns(top, exclude.spec)
     root = repository_root(top)
-    above = [] if root is None else list(_upward(os.path.dirname(top), root))[::-1]
-    layers = [exclude, *_ignore_files(above)] if _contains(exclude.root, top) else _ignore_files(above)
+    layers = [] if root is None else _ignore_files([*_upward(os.path.dirname(top), root)][::-1])
     # A directory that is named although it is left out is meant: what left it out does not count below it.
-    layers = [layer for layer in layers if layer.root == top or not layer.decides(top, is_directory=True)]
+    layers = [layer for layer in layers if not layer.decides(top, is_directory=True)]
+    if top != exclude.root and exclude.decides(top, is_directory=True):
+        exclude = patterns(top, [])
 
     # A stack, not recursion: directories can nest deeper than Python's.
     stack: list[tuple[str, bool, list[Patterns]]] = [(top, True, layers)]
@@ -128,17 +136,14 @@ def _walk(top: str, exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
             is_directory = entry.is_dir(follow_symlinks=False)
             # is_file() passes over pipes, which would never end, and over dangling links, which editors make.
             if is_directory or (entry.name.endswith(".py") and entry.is_file()):
-                if not _left_out(entry.path, is_directory, layers):
+                if not (exclude.decides(entry.path, is_directory) or _ignored(entry.path, is_directory, layers)):
                     stack.append((entry.path, is_directory, layers))
 
 
-def _left_out(path: str, is_directory: bool, layers: Sequence[Patterns]) -> bool:
-    """The settings leave out for good; among ``.gitignore`` files the deepest that says something decides."""
-    for layer in reversed(layers):
-        decision = layer.decides(path, is_directory)
-        if decision is not None:
-            return decision
-    return False
+def _ignored(path: str, is_directory: bool, layers: Sequence[Patterns]) -> bool:
+    """Whether git ignores ``path``: the deepest ``.gitignore`` that says something decides."""
+    decisions = (layer.decides(path, is_directory) for layer in reversed(layers))
+    return next((decision for decision in decisions if decision is not None), False)
 
 
 def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
@@ -149,12 +154,12 @@ def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
                 lines = split_lines(file.read())
         except OSError:
             continue  # none there; one that cannot be read excludes nothing, as with git
-        layers.append(Patterns(directory, GitIgnoreSpec.from_lines(filter(is_pattern, lines))))
+        layers.append(patterns(directory, lines))
     return layers
 
 
 def is_pattern(line: str) -> bool:
-    """Whether ``line`` is valid in a ``.gitignore``; git passes over invalid lines in silence."""
+    """Whether ``line`` is valid in a ``.gitignore`` file."""
     try:
         GitIgnoreSpec.from_lines([line])
     except ValueError:

@@ -1,0 +1,259 @@
+"""The command. Whatever is heavy is imported where it is needed, so that ``bnlint --version`` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bnlint import __version__
+from bnlint.errors import UsageError
+
+if TYPE_CHECKING:
+    from bnlint.config import Settings
+    from bnlint.finding import Report
+    from bnlint.rule import Rule
+
+#: Seconds after which a run is long enough for a progress bar.
+PROGRESS_AFTER = 1.0
+
+_EPILOG = """\
+exit status:
+  0  nothing found (with --verify: nothing that was not refuted)
+  1  findings
+  2  could not run: wrong usage, or a file or path that could not be analysed
+
+What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
+exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
+select, extend-select, ignore, exclude, extend-exclude, format, device. An option comes before a setting, and
+--select starts afresh: the settings' select, extend-select and ignore no longer count. Of two prefixes that fit
+a code the longer decides. A file that is named is always linted; directories are searched for *.py files that
+git does not ignore and exclude does not cover.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is what ``--help`` says."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name need not be printable in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(_parser().parse_args(arguments))
+        sys.stdout.flush()
+        return status
+    except UsageError as error:
+        print(f"bnlint: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bnlint",
+        description="Find Python code in which a BatchNorm layer silently computes something else than was meant.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", nargs="*", default=["."], metavar="PATH", help="files and directories; - is standard input (default: .)")
+    rules = parser.add_argument_group("rules", "CODES are codes or prefixes, comma-separated; the options can be repeated")
+    rules.add_argument("--select", action="append", metavar="CODES", help="run these instead of the default ones")
+    rules.add_argument("--extend-select", action="append", metavar="CODES", help="run these as well")
+    rules.add_argument("--ignore", action="append", metavar="CODES", help="leave these out")
+    rules.add_argument("--explain", metavar="CODE", help="show the documentation of a rule and exit")
+    rules.add_argument("--list-rules", action="store_true", help="show all rules and exit")
+    verifier = parser.add_argument_group("verification")
+    verifier.add_argument("--verify", action="store_true", help="rebuild the flagged layers and measure the effect; runs none of the linted code")
+    verifier.add_argument("--device", help="where to measure: auto (default), cpu, cuda, mps")
+    output = parser.add_argument_group("output")
+    output.add_argument("--format", help="text (default) or json")
+    output.add_argument("--exit-zero", action="store_true", help="findings do not make the exit status 1")
+    parser.add_argument("--stdin-filename", metavar="PATH", help="the path to show for standard input")
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor write .bnlint_cache/")
+    parser.add_argument("--version", action="version", version=f"bnlint {__version__}")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bnlint.rule import FILE_ERROR_CODE, registry
+
+    rules = registry()
+    if options.list_rules:
+        return _list_rules(list(rules.values()))
+    if options.explain is not None:
+        return _explain(options.explain, rules)
+
+    settings = _settings(options, list(rules))
+    selected = [rule for rule in rules.values() if settings.enabled(rule.code, rule.default)]
+    report = _lint(options, settings, selected)
+    _show(report, settings.format)
+
+    if any(problem.code == FILE_ERROR_CODE for problem in report.diagnostics):
+        return 2
+    return 0 if options.exit_zero or not _standing(report) else 1
+
+
+def _settings(options: argparse.Namespace, codes: Sequence[str]) -> Settings:
+    from bnlint.config import DEVICES, FORMATS, Selection, check_prefixes, load_settings, suggestion
+
+    settings = load_settings(os.getcwd(), codes)
+    given = {}
+    for option in ("select", "extend_select", "ignore"):
+        values = getattr(options, option)
+        given[option] = None if values is None else _split(values)
+        check_prefixes(given[option] or (), codes, f"--{option.replace('_', '-')}")
+    selection = Selection(given["select"], given["extend_select"] or (), given["ignore"] or ())
+    for option, choices in (("format", FORMATS), ("device", DEVICES)):
+        value = getattr(options, option)
+        if value is not None and value not in choices:
+            choose = "choose one of " + ", ".join(choices)
+            raise UsageError(f"--{option}: unknown {option} {value!r}{suggestion(value, choices, choose)}")
+    return replace(
+        settings,
+        selections=(*settings.selections, selection),
+        format=options.format or settings.format,
+        device=options.device or settings.device,
+    )
+
+
+def _split(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+def _lint(options: argparse.Namespace, settings: Settings, rules: Sequence[Rule]) -> Report:
+    from bnlint.engine import Stdin, run
+    from bnlint.source.discovery import shown
+
+    inputs: Sequence[str] | Stdin = options.paths
+    if "-" in options.paths:
+        if len(options.paths) > 1:
+            raise UsageError("standard input (-) cannot be mixed with other paths; give it alone")
+        name = "<stdin>" if options.stdin_filename is None else shown(options.stdin_filename)
+        inputs = Stdin(sys.stdin.buffer.read(), name)
+    elif options.stdin_filename is not None:
+        raise UsageError("--stdin-filename goes with - (standard input); add - as the path")
+    with _progress() as progress:
+        return run(
+            inputs, settings, rules, verify=options.verify, use_cache=not options.no_cache, progress=progress
+        )
+
+
+def _standing(report: Report) -> bool:
+    """Whether there is a finding that the verifier did not refute."""
+    from bnlint.finding import Verdict
+
+    return any(
+        finding.verification is None or finding.verification.verdict is not Verdict.REFUTED
+        for finding in report.findings
+    )
+
+
+def _show(report: Report, format_: str) -> None:
+    if format_ == "json":
+        from bnlint.report import json
+
+        print(json.render(report))
+    else:
+        from bnlint.report import text
+
+        text.render(report, sys.stdout)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error, where that is a terminal and once it has taken a while."""
+    if not sys.stderr.isatty():
+        yield lambda activity, done, total: None
+        return
+    import time
+
+    began = time.monotonic()
+    bar = None
+
+    def progress(activity: str, done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            # Verifying starts a framework, which always takes a while.
+            if time.monotonic() - began < PROGRESS_AFTER and activity != "verifying":
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            bar = Progress(console=Console(stderr=True), transient=True)
+            bar.add_task(activity)
+            bar.start()
+        # There is no counting what the verifier's child processes have done: the bar just moves.
+        bar.update(bar.task_ids[0], description=activity, completed=done, total=total if done else None)
+
+    try:
+        yield progress
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _list_rules(rules: Sequence[Rule]) -> int:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("code", "name", "default", "severity", "summary", box=box.SIMPLE_HEAD)
+    for rule in rules:
+        table.add_row(
+            rule.code, rule.name, "on" if rule.default else "off", rule.severity.value, _plain(rule.summary())
+        )
+    console = Console()
+    # Where the output is read by a program, a rule stays one line however long it is.
+    console.print(table, width=None if console.is_terminal else 1_000, no_wrap=not console.is_terminal)
+    return 0
+
+
+def _explain(code: str, rules: dict[str, Rule]) -> int:
+    from bnlint.config import suggestion
+    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME
+
+    by_name = {rule.name: rule for rule in rules.values()}
+    rule = rules.get(code) or by_name.get(code)
+    if rule is not None:
+        title, text = f"{rule.code} {rule.name}", rule.documentation()
+    elif code in (FILE_ERROR_CODE, FILE_ERROR_NAME):
+        title, text = f"{FILE_ERROR_CODE} {FILE_ERROR_NAME}", _FILE_ERROR
+    else:
+        known = [*rules, *by_name, FILE_ERROR_CODE, FILE_ERROR_NAME]
+        raise UsageError(f"--explain: there is no rule {code!r}{suggestion(code, known)}")
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    markdown = f"# {title}\n\n{text}"
+    if console.is_terminal:
+        console.print(Markdown(markdown))
+    else:
+        print(markdown)
+    return 0
+
+
+_FILE_ERROR = """\
+A file, directory or path could not be analysed.
+
+It is missing, cannot be read, is not text, is not valid Python or is nested too deep; or bnlint or a rule pack
+failed on it. The message says which. The other files are linted all the same, and the exit status is 2.
+
+It is no rule: it can be neither selected nor ignored. Mend the file or exclude it (`extend-exclude` in
+`[tool.bnlint]`).
+"""
+
+
+def _plain(markdown: str) -> str:
+    from rich.markup import escape
+
+    return escape(markdown.replace("``", "").replace("`", ""))

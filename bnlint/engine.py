@@ -1,0 +1,189 @@
+"""The pipeline, readable top to bottom; the only place that knows the whole order.
+
+bytes → text → syntax check → needles → parse → facts → rules → suppression → findings. The command, standard
+input and the flake8 plugin are doors to it, so that all give the same answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bnlint.cache import ResultCache
+from bnlint.config import Settings
+from bnlint.errors import FileError
+from bnlint.finding import Diagnostic, Finding, Report
+from bnlint.rule import FILE_ERROR_CODE, Rule
+from bnlint.source.decode import decode, split_lines
+from bnlint.source.discovery import DEFAULT_EXCLUDE, Patterns, SourceFile, discover, patterns
+from bnlint.suppress import suppressed
+
+
+@dataclass(frozen=True)
+class FileResult:
+    findings: tuple[Finding, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stdin:
+    """What came in through standard input, and the path to show for it."""
+
+    data: bytes
+    shown: str
+
+
+def run(
+    inputs: Sequence[str] | Stdin,
+    settings: Settings,
+    rules: Sequence[Rule],
+    *,
+    verify: bool = False,
+    use_cache: bool = True,
+    progress: Callable[[str, int, int], None] = lambda activity, done, total: None,
+) -> Report:
+    """Lint paths or standard input, and verify what is found if asked to.
+
+    ``progress`` hears what is being done and how many of how many items are done.
+    """
+    began = time.monotonic()
+    findings: list[Finding] = []
+    diagnostics: list[Diagnostic] = []
+    sources: dict[str, str] = {}
+    files: list[SourceFile] = []
+    total = 0
+    if isinstance(inputs, Stdin):
+        total = 1
+        results: Iterator[tuple[str, bytes, FileResult]] = iter(
+            [(inputs.shown, inputs.data, lint_bytes(inputs.data, inputs.shown, rules))]
+        )
+    else:
+        for item in discover(inputs, _exclusion(settings)):
+            if isinstance(item, SourceFile):
+                files.append(item)
+            else:
+                diagnostics.append(item)
+        total = len(files)
+        results = _lint_files(files, rules, ResultCache.open(settings.root, rules) if use_cache else ResultCache())
+
+    for done, (path, data, result) in enumerate(results, start=1):
+        findings += result.findings
+        diagnostics += result.diagnostics
+        if result.findings or result.diagnostics:
+            sources.update(_text(path, data))
+        progress("linting", done, total)
+
+    if verify:
+        progress("verifying", 0, len(findings))
+        findings, problems = _verify(findings, settings.device)
+        diagnostics += problems
+    return Report(
+        findings=tuple(sorted(findings, key=lambda finding: finding.sort_key)),
+        diagnostics=tuple(sorted(diagnostics, key=lambda problem: (problem.path, problem.line, problem.column))),
+        files=total,
+        seconds=time.monotonic() - began,
+        verified=verify,
+        sources=sources,
+    )
+
+
+def lint_bytes(data: bytes, path: str, rules: Sequence[Rule]) -> FileResult:
+    """Lint one file, given as it lies on disk."""
+    try:
+        text = decode(data)
+    except FileError as error:
+        return FileResult(diagnostics=(_diagnostic(path, error),))
+    return lint_text(text, path, rules)
+
+
+def lint_text(text: str, path: str, rules: Sequence[Rule], *, heed_noqa: bool = True) -> FileResult:
+    """Lint one decoded file. Whatever goes wrong becomes one diagnostic; nothing is raised."""
+    try:
+        unique = {finding.sort_key: finding for finding in _findings(text, path, rules)}
+        findings = [finding for _, finding in sorted(unique.items())]
+        if findings and heed_noqa:
+            lines = split_lines(text)
+            findings = [finding for finding in findings if not suppressed(finding, lines)]
+    except FileError as error:
+        return FileResult(diagnostics=(_diagnostic(path, error),))
+    except Exception as error:  # MemoryError and RecursionError among them: the other files go on
+        return FileResult(diagnostics=(_internal_error(path, "analysing this file", error),))
+    return FileResult(tuple(findings))
+
+
+def _findings(text: str, path: str, rules: Sequence[Rule]) -> Iterator[Finding]:
+    from bnlint.source.parse import check_syntax, parse
+
+    data = text.encode("utf-8", "surrogatepass")
+    concerned = [rule for rule in rules if rule.concerns(data)]
+    if not concerned:
+        check_syntax(path, text)  # a broken file is reported whatever it holds
+        return
+    from bnlint.semantics import analyse
+
+    facts = analyse(parse(path, text))
+    for rule in concerned:
+        yield from rule.check(facts)
+
+
+def _lint_files(
+    files: Sequence[SourceFile], rules: Sequence[Rule], cache: ResultCache
+) -> Iterator[tuple[str, bytes, FileResult]]:
+    with cache:
+        for file in files:
+            try:
+                with open(file.path, "rb") as stream:
+                    data = stream.read()
+            except OSError as error:
+                message = f"cannot be read: {error.strerror or error}; check its permissions or exclude it"
+                problem = Diagnostic(file.shown, 1, 1, FILE_ERROR_CODE, message)
+                yield file.shown, b"", FileResult(diagnostics=(problem,))
+                continue
+            findings = cache.get(data, file.shown)
+            if findings is not None:
+                yield file.shown, data, FileResult(findings)
+                continue
+            result = lint_bytes(data, file.shown, rules)
+            if not result.diagnostics:  # what went wrong may go right the next time: memory, a newer Python
+                cache.put(data, file.shown, result.findings)
+            yield file.shown, data, result
+
+
+def _verify(findings: list[Finding], device: str) -> tuple[list[Finding], list[Diagnostic]]:
+    from bnlint.verify import verify
+
+    try:
+        return verify(findings, device=device), []
+    except Exception as error:
+        return findings, [_internal_error("", "verifying", error)]
+
+
+def _exclusion(settings: Settings) -> Patterns:
+    base = DEFAULT_EXCLUDE if settings.exclude is None else settings.exclude
+    return patterns(settings.root, (*base, *settings.extend_exclude))
+
+
+def _text(path: str, data: bytes) -> dict[str, str]:
+    try:
+        return {path: decode(data)}
+    except FileError:
+        return {}
+
+
+def _diagnostic(path: str, error: FileError) -> Diagnostic:
+    return Diagnostic(path, error.line, error.column, FILE_ERROR_CODE, error.message)
+
+
+def _internal_error(path: str, activity: str, error: Exception) -> Diagnostic:
+    """One line for a fault of bnlint's or of a rule pack's own; its traceback only where it is asked for."""
+    if os.environ.get("BNLINT_DEBUG") == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "an unknown place"
+    what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    message = f"internal error while {activity} ({what}, in {where}); please report it, with the output under BNLINT_DEBUG=1"
+    return Diagnostic(path, 1, 1, FILE_ERROR_CODE, message)
