@@ -1,0 +1,1 @@
+"""Facts about the frameworks: names, signatures, defaults, conventions. Rules hold no such tables."""

@@ -1,0 +1,82 @@
+"""Library functions and methods by what they mean for modes, gradients and tensors (canonical names)."""
+
+from __future__ import annotations
+
+#: Context managers and decorators under which PyTorch records no gradients.
+NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
+ENABLE_GRAD = frozenset({"torch.enable_grad"})
+SET_GRAD = "torch.set_grad_enabled"
+TAPE = frozenset({"tensorflow.GradientTape"})
+
+#: Decorators that leave what a function does as it is.
+TRANSPARENT_DECORATORS = frozenset(
+    {
+        "tensorflow.function", "tensorflow.autograph.experimental.do_not_convert", "functools.wraps",
+        "functools.lru_cache", "functools.cache", "staticmethod", "classmethod", "property", "abc.abstractmethod",
+        "torch.jit.export", "torch.jit.ignore", "torch.jit.unused", "torch.compile", "torch.jit.script",
+        "typing.overload", "typing.final", "contextlib.contextmanager",
+    }
+)  # fmt: skip
+
+#: Calls that return the module they are given, which keeps its mode.
+TORCH_WRAPPERS = frozenset(
+    {
+        "torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.nn.parallel.DistributedDataParallel",
+        "torch.nn.SyncBatchNorm.convert_sync_batchnorm", "torch.compile", "torch.nn.utils.spectral_norm",
+        "torch.nn.utils.weight_norm", "torch.nn.utils.parametrizations.spectral_norm",
+        "torch.nn.utils.parametrizations.weight_norm",
+    }
+)  # fmt: skip
+TORCH_CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
+TORCH_BASES = frozenset({"torch.nn.Module", *TORCH_CONTAINERS})
+
+#: Methods of ``nn.Module`` that return the module itself and leave its mode alone.
+TORCH_CHAINING = frozenset(
+    {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "type", "requires_grad_", "share_memory", "xpu", "to_empty"}
+)
+TORCH_PARTS = frozenset({"modules", "children", "named_modules", "named_children"})
+TORCH_PARAMETERS = frozenset({"parameters", "named_parameters", "state_dict", "buffers", "named_buffers"})
+
+#: Keras base classes. A ``Model`` is run by the user; a ``Layer`` takes ``training`` from whoever calls it.
+KERAS_MODELS = frozenset({"keras.Model", "keras.Sequential"})
+KERAS_BASES = frozenset({*KERAS_MODELS, "keras.layers.Layer", "keras.Layer"})
+#: Methods after which a Keras model's moving statistics are no longer the initial ones.
+KERAS_SETTLES_STATISTICS = frozenset(
+    {"compile", "fit", "fit_generator", "train_on_batch", "load_weights", "set_weights", "load_own_variables", "adapt"}
+)
+KERAS_VARIABLES = frozenset({"trainable_variables", "trainable_weights", "variables", "weights"})
+
+#: Functions that make a tensor of known shape: name -> constant fill, or None for other contents.
+TENSOR_MAKERS: dict[str, float | None] = {
+    "torch.ones": 1.0, "torch.zeros": 0.0, "torch.randn": None, "torch.rand": None, "torch.full": None,
+    "torch.empty": None, "torch.tensor": None, "torch.arange": None, "torch.linspace": None, "torch.from_numpy": None,
+    "torch.randint": None, "torch.normal": None, "torch.ones_like": None, "torch.zeros_like": None,
+    "torch.Tensor": None, "torch.FloatTensor": None, "torch.as_tensor": None,
+    "tensorflow.ones": 1.0, "tensorflow.zeros": 0.0, "tensorflow.constant": None, "tensorflow.convert_to_tensor": None,
+    "tensorflow.random.normal": None, "tensorflow.random.uniform": None, "tensorflow.fill": None,
+    "tensorflow.Variable": None, "tensorflow.cast": None, "tensorflow.range": None,
+    "numpy.ones": 1.0, "numpy.zeros": 0.0, "numpy.array": None, "numpy.asarray": None, "numpy.arange": None,
+    "numpy.random.randn": None, "numpy.random.rand": None, "numpy.random.normal": None, "numpy.random.random": None,
+    "numpy.random.uniform": None, "numpy.random.standard_normal": None, "numpy.full": None,
+    "keras.ops.ones": 1.0, "keras.ops.zeros": 0.0, "keras.random.normal": None, "keras.random.uniform": None,
+    "keras.ops.convert_to_tensor": None, "keras.ops.array": None, "keras.backend.ones": 1.0, "keras.backend.zeros": 0.0,
+    "keras.backend.constant": None, "keras.backend.variable": None,
+}  # fmt: skip
+SYMBOLIC_INPUTS = frozenset({"keras.Input", "tensorflow.placeholder", "tensorflow.compat.v1.placeholder", "keras.backend.placeholder"})
+
+#: What asks a tensor for something else than its values.
+SHAPE_ATTRIBUTES = frozenset(
+    {"shape", "size", "dim", "ndim", "ndimension", "dtype", "device", "numel", "requires_grad", "is_cuda", "nelement",
+     "get_shape", "grad_fn", "stride", "is_contiguous", "type", "rank"}
+)  # fmt: skip
+#: Methods that hand a tensor's values to the rest of the program.
+READING_METHODS = frozenset({"numpy", "tolist", "item", "equal", "allclose", "__eq__"})
+READING_FUNCTIONS = frozenset({"print", "repr", "str", "float", "list"})
+READING_ENDINGS = ("allclose", "assert_close", "assert_allclose", "array_equal", "assert_equal", "assert_array_equal",
+                   "assert_almost_equal", "isclose", "pprint")  # fmt: skip
+
+#: Roots of packages whose functions do not change the mode of a model they are given.
+HARMLESS_ROOTS = frozenset(
+    {"torch", "numpy", "tensorflow", "keras", "copy", "time", "os", "sys", "json", "math", "logging", "matplotlib",
+     "tqdm", "sklearn", "pickle", "random", "itertools", "functools", "operator", "collections", "warnings", "re"}
+)  # fmt: skip

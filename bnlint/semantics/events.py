@@ -1,0 +1,189 @@
+"""What a file does, as far as rules care: the facts that the interpreter leaves behind.
+
+An event stands for one place in one chain of callers; what several passes through a loop saw there is joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bnlint.finding import Location, TraceStep
+from bnlint.semantics import ir
+from bnlint.semantics.state import Mode
+from bnlint.semantics.values import Class, Constant, Instance, Unknown, Value
+
+
+@dataclass
+class Layer:
+    """A BatchNorm, InstanceNorm or Dropout layer inside the object that is run.
+
+    ``certain`` is false where only some paths of the program give the object this layer. ``mode`` is joined
+    over the passes that saw the call; None for Keras, where the call decides.
+    """
+
+    instance: Instance
+    mode: Mode | None
+    certain: bool
+    frozen: bool = False  # Keras: ``trainable`` is or may be False
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop around an event; ``reads`` are the names in its iterable (``train_loader``)."""
+
+    location: Location
+    reads: frozenset[str]
+
+
+@dataclass
+class Surroundings:
+    """Where an event stands.
+
+    ``functions`` are the names of the functions that are running, outermost first (empty at module level),
+    ``classes`` the classes whose methods they are. ``calls`` are the call steps of the trace. ``from_script``
+    tells that execution came from the module's own top-level code.
+    """
+
+    functions: tuple[str, ...]
+    classes: tuple[Class, ...]
+    calls: tuple[TraceStep, ...]
+    loops: tuple[Loop, ...]
+    no_grad: TraceStep | None
+    tape: TraceStep | None
+    from_script: bool
+
+
+@dataclass(eq=False)
+class Forward:
+    """A module, layer or model is called.
+
+    ``receiver`` is the callee as written (``self.net``), ``reads`` the names in the arguments. ``target`` is
+    what runs. ``built_by`` is the step of its construction, ``mode`` its own mode (torch).
+    ``training`` is the value of the ``training`` argument (Keras; None when it is not passed).
+    ``edge`` is the place before the closing parenthesis, where an argument can be added, and
+    ``needs_comma`` whether it needs a comma before it. ``statement`` and ``block`` are where the statement
+    and the ``with`` around it begin.
+    """
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    mode: Mode
+    layers: list[Layer]
+    owns_unknown: bool
+    reads: frozenset[str]
+    where: Surroundings
+    statement: Location
+    block: Location | None
+    is_self: bool
+    input_kind: str  # "eager", "symbolic" or "unknown"
+    input_shape: tuple[int, ...] | None = None
+    input_fill: float | None = None
+    training: Value | None = None
+    training_default: Value | None = None
+    edge: Location | None = None
+    needs_comma: bool = False
+    read_at: Location | None = None  # where its values are printed, compared or converted
+    trained: bool = False  # a backward pass runs through its output
+
+    @property
+    def built(self) -> TraceStep:
+        return TraceStep(self.target.location, "built here")
+
+    def layer_of(self, instance: Instance) -> Layer | None:
+        return next((layer for layer in self.layers if layer.instance is instance), None)
+
+
+@dataclass(eq=False)
+class LayerBuilt:
+    """A mode-dependent layer is constructed. ``call`` is the expression; values are joined over the passes."""
+
+    location: Location
+    instance: Instance
+    call: ir.Call
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class MomentumSet:
+    """``layer.momentum = value`` on a BatchNorm layer, or on what ``isinstance`` shows to be one."""
+
+    location: Location
+    kind: str
+    value: Value
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class BareAttribute:
+    """A statement that only names an attribute, such as ``model.eval``."""
+
+    location: Location
+    receiver: str | None
+    name: str
+    value: Value
+    layers: list[Layer]
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class Backward:
+    """``.backward()`` or ``optimizer.step()``."""
+
+    location: Location
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class Gradient:
+    """``tape.gradient(loss, sources)``; ``sources`` are the models whose variables are asked for."""
+
+    location: Location
+    tape: Location | None
+    sources: frozenset[Instance]
+    sources_unknown: bool
+
+
+@dataclass
+class FileFacts:
+    """Everything the rules read about one file.
+
+    ``imports`` holds the top-level packages it imports. ``complete`` is false when the analysis gave up half
+    way (a file too large or too tangled); events that depend on the flow are then left out.
+    ``settled`` are Keras objects whose weights are loaded, fitted or compiled somewhere;
+    ``mode_managed`` torch modules that get a ``.train()`` or ``.eval()`` anywhere in the file, ``optimised``
+    those whose parameters are taken anywhere.
+    """
+
+    path: str
+    imports: frozenset[str] = frozenset()
+    complete: bool = True
+    forwards: list[Forward] = field(default_factory=list)
+    layers: list[LayerBuilt] = field(default_factory=list)
+    momentum_sets: list[MomentumSet] = field(default_factory=list)
+    bare_attributes: list[BareAttribute] = field(default_factory=list)
+    backwards: list[Backward] = field(default_factory=list)
+    gradients: list[Gradient] = field(default_factory=list)
+    settled: set[Instance] = field(default_factory=set)
+    mode_managed: set[Instance] = field(default_factory=set)
+    optimised: set[Instance] = field(default_factory=set)
+
+
+def numbers(value: Value) -> tuple[list[Constant], bool]:
+    """The numeric constants a value may be, and whether it can be nothing but those."""
+    found = [
+        atom
+        for atom in value
+        if isinstance(atom, Constant) and isinstance(atom.value, (int, float)) and not isinstance(atom.value, bool)
+    ]
+    found.sort(key=lambda atom: float(atom.value))  # type: ignore[arg-type]
+    return found, len(found) == len(value)
+
+
+def is_exactly(value: Value | None, expected: object) -> bool:
+    return value is not None and all(isinstance(atom, Constant) and atom.value is expected for atom in value)
+
+
+def may_be_unknown(values: Iterable[Value]) -> bool:
+    return any(isinstance(atom, Unknown) for value in values for atom in value)

@@ -1,0 +1,217 @@
+"""Abstract values: what the analysis knows an expression to be.
+
+A ``Value`` is the set of things that an expression may be; ``Unknown`` among them means "or anything else".
+Objects stand for their place of construction in one calling context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bnlint.finding import Location
+from bnlint.semantics import ir
+
+
+class Atom:
+    """One thing that a value may be."""
+
+    __slots__ = ()
+
+
+Value = frozenset[Atom]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown(Atom):
+    pass
+
+
+UNKNOWN: Value = frozenset({Unknown()})
+NOTHING: Value = frozenset()
+_MOST_ATOMS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Atom):
+    """``from_default`` marks the default of a parameter whose callers are not known."""
+
+    value: bool | int | float | str | None
+    from_default: bool = False
+
+    def __eq__(self, other: object) -> bool:  # 1, 1.0 and True are three constants
+        return (
+            isinstance(other, Constant)
+            and type(self.value) is type(other.value)
+            and (self.value, self.from_default) == (other.value, other.from_default)
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self.value), self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Ref(Atom):
+    """Something imported, by its canonical qualified name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple(Atom):
+    items: tuple[Value, ...]
+
+
+@dataclass(eq=False)
+class Function(Atom):
+    """A function of this file. ``frame`` is where it was defined; ``called`` once its body was run for a call."""
+
+    node: ir.FunctionDef
+    frame: Any
+    location: Location
+    owner: Class | None = None
+    defaults: dict[str, Value] = field(default_factory=dict)
+    decorators: frozenset[str] = frozenset()
+    strange_decorator: bool = False
+    called: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+
+@dataclass(eq=False)
+class Class(Atom):
+    """A class of this file. ``bases`` are classes of this file or names; None for what could not be resolved."""
+
+    node: ir.ClassDef
+    location: Location
+    bases: tuple[Class | Ref | None, ...]
+    attributes: dict[str, Value] = field(default_factory=dict)
+    instantiated: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    def ancestors(self) -> list[Class]:
+        """This class and its bases in this file, in method resolution order (depth first is enough here)."""
+        found = [self]
+        for base in self.bases:
+            if isinstance(base, Class):
+                found += [ancestor for ancestor in base.ancestors() if ancestor not in found]
+        return found
+
+    def library_bases(self) -> frozenset[str]:
+        return frozenset(base.name for cls in self.ancestors() for base in cls.bases if isinstance(base, Ref))
+
+    @property
+    def has_unknown_base(self) -> bool:
+        return any(base is None for cls in self.ancestors() for base in cls.bases)
+
+    def lookup(self, name: str) -> Value | None:
+        return next((cls.attributes[name] for cls in self.ancestors() if name in cls.attributes), None)
+
+
+@dataclass(eq=False)
+class Instance(Atom):
+    """An object: of a class of this file, of a library class (``kind``), or a list or dict (``builtins.…``).
+
+    ``arguments`` are a library layer's arguments by parameter name; ``framework`` is ``torch`` or ``keras`` for
+    modules, layers and models.
+    """
+
+    kind: str
+    location: Location
+    cls: Class | None = None
+    framework: str | None = None
+    arguments: dict[str, Value] = field(default_factory=dict)
+    positional: frozenset[str] = frozenset()
+    argument_nodes: dict[str, ir.Expr] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Atom):
+    """A method that an object inherits from its framework."""
+
+    owner: Instance
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoundFunction(Atom):
+    function: Function
+    receiver: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Super(Atom):
+    """``super()`` in a method that ``cls`` defines."""
+
+    receiver: Instance
+    cls: Class
+
+
+@dataclass(frozen=True, slots=True)
+class Partial(Atom):
+    """``functools.partial``; only keyword arguments are kept."""
+
+    callee: Value
+    keywords: tuple[tuple[str, Value, ir.Expr], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Atom):
+    """Some module inside ``whole``, as ``for m in whole.modules()`` gives it."""
+
+    whole: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Variables(Atom):
+    """The parameters or trainable variables of a module."""
+
+    owner: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Tape(Atom):
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor(Atom):
+    """A tensor. ``origins`` are the forward calls that it was computed from (events), ``through`` the Keras
+    layers that a symbolic one went through. ``shape`` and ``fill`` are known for a constant tensor."""
+
+    kind: str  # "eager", "symbolic" or "unknown"
+    origins: frozenset[Any] = frozenset()
+    through: frozenset[Instance] = frozenset()
+    shape: tuple[int, ...] | None = None
+    fill: float | None = None
+
+
+def join(left: Value, right: Value) -> Value:
+    if left is right:
+        return left
+    both = left | right
+    return both if len(both) <= _MOST_ATOMS else both | UNKNOWN
+
+
+def constant(value: bool | int | float | str | None) -> Value:
+    return frozenset({Constant(value)})
+
+
+def instances(value: Value) -> list[Instance]:
+    """The objects among the things a value may be, in the order of their construction in the file."""
+    found = [atom for atom in value if isinstance(atom, Instance)]
+    return sorted(found, key=lambda instance: instance.location)
+
+
+def only_constant(value: Value) -> tuple[bool, Any]:
+    """(True, the constant) when the value can be nothing else."""
+    if len(value) == 1:
+        (atom,) = value
+        if isinstance(atom, Constant):
+            return True, atom.value
+    return False, None
