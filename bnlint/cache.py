@@ -67,7 +67,8 @@ class ResultCache:
                 with self._database as transaction:
                     transaction.executemany("REPLACE INTO results VALUES (?, ?)", self._new.items())
                     transaction.execute(
-                        "DELETE FROM results WHERE rowid <= (SELECT max(rowid) FROM results) - ?", (_CAPACITY,)
+                        "DELETE FROM results WHERE rowid <= (SELECT max(rowid) FROM results) - ?",
+                        (_CAPACITY,),
                     )
         self._database.close()
         self._database = None
@@ -77,7 +78,9 @@ class ResultCache:
         if self._database is None:
             return None
         try:
-            row = self._database.execute("SELECT findings FROM results WHERE key = ?", (self._key(data, path),))
+            row = self._database.execute(
+                "SELECT findings FROM results WHERE key = ?", (self._key(data, path),)
+            )
             found = row.fetchone()
             return None if found is None else tuple(_thaw(item) for item in json.loads(found[0]))
         except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError):
@@ -105,7 +108,9 @@ def _connect(path: Path) -> sqlite3.Connection | None:
             if found not in (0, _FORMAT):
                 raise sqlite3.DatabaseError("another format")
             with database:
-                database.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, findings TEXT NOT NULL)")
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, findings TEXT NOT NULL)"
+                )
                 database.execute(f"PRAGMA user_version = {_FORMAT}")
             database.execute("SELECT key, findings FROM results LIMIT 1").fetchone()
             return database
@@ -131,7 +136,9 @@ def _fingerprint(rules: Sequence[Rule]) -> bytes:
     Code counts by its content, not its version, so that editing a rule in a checkout takes effect at once.
     """
     digest = hashlib.sha256()
-    packs = [(entry.value, entry.dist and entry.dist.version) for entry in entry_points(group=ENTRY_POINT_GROUP)]
+    packs = [
+        (entry.value, entry.dist and entry.dist.version) for entry in entry_points(group=ENTRY_POINT_GROUP)
+    ]
     codes = [rule.code for rule in rules]
     facts = (_FORMAT, bnlint.__version__, sys.version_info[:3], version("libcst"), packs, codes)
     digest.update(repr(facts).encode())

@@ -30,9 +30,9 @@ exit status:
 What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
 exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
 select, extend-select, ignore, exclude, extend-exclude, format, device. An option comes before a setting, and
---select starts afresh: the settings' select, extend-select and ignore no longer count. Of two prefixes that fit
-a code the longer decides. A file that is named is always linted; directories are searched for *.py files that
-git does not ignore and exclude does not cover.
+--select starts afresh: the settings' select, extend-select and ignore no longer count. Of two prefixes that
+fit a code the longer decides. A file that is named is always linted; directories are searched for *.py files
+that git does not ignore and exclude does not cover.
 """
 
 
@@ -59,20 +59,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bnlint",
-        description="Find Python code in which a BatchNorm layer silently computes something else than was meant.",
+        description="Find Python code in which BatchNorm silently computes something else than was meant.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("paths", nargs="*", default=["."], metavar="PATH", help="files and directories; - is standard input (default: .)")
-    rules = parser.add_argument_group("rules", "CODES are codes or prefixes, comma-separated; the options can be repeated")
-    rules.add_argument("--select", action="append", metavar="CODES", help="run these instead of the default ones")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        default=["."],
+        metavar="PATH",
+        help="files and directories; - is standard input (default: .)",
+    )
+    rules = parser.add_argument_group(
+        "rules", "CODES are codes or prefixes, comma-separated; the options can be repeated"
+    )
+    rules.add_argument(
+        "--select", action="append", metavar="CODES", help="run these instead of the default ones"
+    )
     rules.add_argument("--extend-select", action="append", metavar="CODES", help="run these as well")
     rules.add_argument("--ignore", action="append", metavar="CODES", help="leave these out")
     rules.add_argument("--explain", metavar="CODE", help="show the documentation of a rule and exit")
     rules.add_argument("--list-rules", action="store_true", help="show all rules and exit")
     verifier = parser.add_argument_group("verification")
-    verifier.add_argument("--verify", action="store_true", help="rebuild the flagged layers and measure the effect; runs none of the linted code")
+    verifier.add_argument(
+        "--verify",
+        action="store_true",
+        help="rebuild the flagged layers and measure the effect; runs none of the linted code",
+    )
     verifier.add_argument("--device", help="where to measure: auto (default), cpu, cuda, mps")
     output = parser.add_argument_group("output")
     output.add_argument("--format", help="text (default) or json")
@@ -84,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bnlint.rule import FILE_ERROR_CODE, registry
+    from bnlint.report import write
+    from bnlint.rule import registry
 
     rules = registry()
     if options.list_rules:
@@ -95,15 +110,17 @@ def _run(options: argparse.Namespace) -> int:
     settings = _settings(options, list(rules))
     selected = [rule for rule in rules.values() if settings.enabled(rule.code, rule.default)]
     report = _lint(options, settings, selected)
-    _show(report, settings.format)
+    write(report, settings.format, sys.stdout)
 
-    if any(problem.code == FILE_ERROR_CODE for problem in report.diagnostics):
+    if report.diagnostics:
         return 2
     return 0 if options.exit_zero or not _standing(report) else 1
 
 
 def _settings(options: argparse.Namespace, codes: Sequence[str]) -> Settings:
-    from bnlint.config import DEVICES, FORMATS, Selection, check_prefixes, load_settings, suggestion
+    from bnlint.config import Selection, check_prefixes, load_settings, suggestion
+    from bnlint.report import FORMATS
+    from bnlint.verify import DEVICES
 
     settings = load_settings(os.getcwd(), codes)
     given = {}
@@ -155,17 +172,6 @@ def _standing(report: Report) -> bool:
         finding.verification is None or finding.verification.verdict is not Verdict.REFUTED
         for finding in report.findings
     )
-
-
-def _show(report: Report, format_: str) -> None:
-    if format_ == "json":
-        from bnlint.report import json
-
-        print(json.render(report))
-    else:
-        from bnlint.report import text
-
-        text.render(report, sys.stdout)
 
 
 @contextmanager
@@ -245,8 +251,8 @@ def _explain(code: str, rules: dict[str, Rule]) -> int:
 _FILE_ERROR = """\
 A file, directory or path could not be analysed.
 
-It is missing, cannot be read, is not text, is not valid Python or is nested too deep; or bnlint or a rule pack
-failed on it. The message says which. The other files are linted all the same, and the exit status is 2.
+It is missing, cannot be read, is not text, is not valid Python or is nested too deep; or bnlint or a rule
+pack failed on it. The message says which. The other files are linted all the same, and the exit status is 2.
 
 It is no rule: it can be neither selected nor ignored. Mend the file or exclude it (`extend-exclude` in
 `[tool.bnlint]`).

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bnlint.errors import UsageError
+from bnlint.report import FORMATS
 from bnlint.verify import DEVICES
-
-FORMATS = ("text", "json")
 
 _LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude")
 _CHOICES = {"format": FORMATS, "device": DEVICES}
@@ -22,8 +21,8 @@ _CHOICES = {"format": FORMATS, "device": DEVICES}
 class Selection:
     """One source's say about which codes are on, each named in full or by a prefix.
 
-    ``select`` replaces what is on by default, ``extend_select`` adds to it, ``ignore`` takes away. The longest
-    prefix that fits a code decides about it, ``ignore`` where two are equally long.
+    ``select`` replaces what is on by default, ``extend_select`` adds to it, ``ignore`` takes away. The
+    longest prefix that fits a code decides about it, ``ignore`` where two are equally long.
     """
 
     select: tuple[str, ...] | None = None
@@ -69,7 +68,7 @@ class Settings:
 
 
 def load_settings(directory: str, codes: Collection[str]) -> Settings:
-    """The settings that hold in ``directory``: those of the nearest pyproject.toml upward with a ``[tool.bnlint]``.
+    """The settings of the nearest pyproject.toml, from ``directory`` upward, that has a ``[tool.bnlint]``.
 
     Raises ``UsageError`` for a file that cannot be read or that says something unknown; ``codes`` are the
     codes there are.
@@ -92,7 +91,7 @@ def load_settings(directory: str, codes: Collection[str]) -> Settings:
 
 
 def check_prefixes(prefixes: Iterable[str], codes: Collection[str], where: str) -> None:
-    """Raise ``UsageError`` for what is neither a code nor the beginning of one; ``where`` opens the message."""
+    """Raise ``UsageError``, beginning with ``where``, for what is no code nor the beginning of one."""
     for prefix in prefixes:
         if not prefix or not any(code.startswith(prefix) for code in codes):
             raise UsageError(f"{where}: no rule has the code or prefix {prefix!r}{suggestion(prefix, codes)}")

@@ -68,7 +68,9 @@ def run(
             else:
                 diagnostics.append(item)
         total = len(files)
-        results = _lint_files(files, rules, ResultCache.open(settings.root, rules) if use_cache else ResultCache())
+        results = _lint_files(
+            files, rules, ResultCache.open(settings.root, rules) if use_cache else ResultCache()
+        )
 
     for done, (path, data, result) in enumerate(results, start=1):
         findings += result.findings
@@ -83,7 +85,9 @@ def run(
         diagnostics += problems
     return Report(
         findings=tuple(sorted(findings, key=lambda finding: finding.sort_key)),
-        diagnostics=tuple(sorted(diagnostics, key=lambda problem: (problem.path, problem.line, problem.column))),
+        diagnostics=tuple(
+            sorted(diagnostics, key=lambda problem: (problem.path, problem.line, problem.column))
+        ),
         files=total,
         seconds=time.monotonic() - began,
         verified=verify,
@@ -185,5 +189,8 @@ def _internal_error(path: str, activity: str, error: Exception) -> Diagnostic:
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "an unknown place"
     what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    message = f"internal error while {activity} ({what}, in {where}); please report it, with the output under BNLINT_DEBUG=1"
+    message = (
+        f"internal error while {activity} ({what}, in {where}); "
+        "please report it with what BNLINT_DEBUG=1 makes bnlint print"
+    )
     return Diagnostic(path, 1, 1, FILE_ERROR_CODE, message)

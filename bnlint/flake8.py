@@ -1,9 +1,9 @@
 """The flake8 plugin: a thin door to the same engine.
 
-It imports nothing of flake8, and no framework: whoever runs it has flake8, so flake8 is an extra of this package
-and no dependency. What is on is decided here, by flake8's configuration alone (``bnlint-select``,
-``bnlint-ignore``, ``bnlint-extend-select``) and not by ``[tool.bnlint]``: flake8's users look for settings in
-one place. ``noqa`` comments are left to flake8.
+It imports nothing of flake8 until flake8 runs it, and no framework: whoever runs it has flake8, so flake8 is an
+extra of this package and no dependency. What is on is decided here, by flake8's configuration alone
+(``bnlint-select``, ``bnlint-ignore``, ``bnlint-extend-select``) and not by ``[tool.bnlint]``: flake8's users
+look for settings in one place. ``noqa`` comments are left to flake8.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ class Plugin:
     def add_options(cls, manager: Any) -> None:
         for option, text in _OPTIONS.items():
             manager.add_option(
-                option, default="", metavar="CODES", parse_from_config=True, comma_separated_list=True, help=text
+                option,
+                default="",
+                metavar="CODES",
+                parse_from_config=True,
+                comma_separated_list=True,
+                help=text,
             )
 
     @classmethod

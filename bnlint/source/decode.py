@@ -34,8 +34,8 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         byte = data[error.start]
         raise FileError(
-            f"byte 0x{byte:02x} is not {encoding.removesuffix('-sig')}; save the file as UTF-8 or declare its "
-            "encoding in a coding comment",
+            f"byte 0x{byte:02x} is not {encoding.removesuffix('-sig')}; "
+            "save the file as UTF-8 or declare its encoding in a coding comment",
             *_place(data[: error.start]),
         ) from error
     except (LookupError, UnicodeError) as error:  # a codec that is no text encoding, such as "hex"

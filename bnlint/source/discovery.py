@@ -43,7 +43,7 @@ DEFAULT_EXCLUDE = (
 
 @dataclass(frozen=True)
 class SourceFile:
-    """``path`` opens the file; ``shown`` names it in reports: relative to the working directory, with ``/``."""
+    """``path`` opens the file; ``shown`` names it in reports, relative to the working directory."""
 
     path: str
     shown: str
@@ -135,9 +135,11 @@ def _walk(top: str, exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
         for entry in reversed(entries):
             is_directory = entry.is_dir(follow_symlinks=False)
             # is_file() passes over pipes, which would never end, and over dangling links, which editors make.
-            if is_directory or (entry.name.endswith(".py") and entry.is_file()):
-                if not (exclude.decides(entry.path, is_directory) or _ignored(entry.path, is_directory, layers)):
-                    stack.append((entry.path, is_directory, layers))
+            if not (is_directory or (entry.name.endswith(".py") and entry.is_file())):
+                continue
+            if exclude.decides(entry.path, is_directory) or _ignored(entry.path, is_directory, layers):
+                continue
+            stack.append((entry.path, is_directory, layers))
 
 
 def _ignored(path: str, is_directory: bool, layers: Sequence[Patterns]) -> bool:
@@ -150,7 +152,9 @@ def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
     layers = []
     for directory in directories:
         try:
-            with open(os.path.join(directory, ".gitignore"), encoding="utf-8", errors="surrogateescape") as file:
+            with open(
+                os.path.join(directory, ".gitignore"), encoding="utf-8", errors="surrogateescape"
+            ) as file:
                 lines = split_lines(file.read())
         except OSError:
             continue  # none there; one that cannot be read excludes nothing, as with git
