@@ -1,6 +1,6 @@
 """The flake8 plugin: a thin door to the same engine.
 
-It imports nothing of flake8 until flake8 runs it, and no framework: whoever runs it has flake8, so flake8 is an
+It imports no framework, and nothing of flake8 until flake8 runs it: whoever runs it has flake8, so that is an
 extra of this package and no dependency. What is on is decided here, by flake8's configuration alone
 (``bnlint-select``, ``bnlint-ignore``, ``bnlint-extend-select``) and not by ``[tool.bnlint]``: flake8's users
 look for settings in one place. ``noqa`` comments are left to flake8.
