@@ -62,7 +62,7 @@ class Tuple(Atom):
     items: tuple[Value, ...]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Function(Atom):
     """A function of this file. ``frame`` is where it was defined; ``called`` once its body was run for a call."""
 
@@ -80,7 +80,7 @@ class Function(Atom):
         return self.node.name
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Class(Atom):
     """A class of this file. ``bases`` are classes of this file or names; None for what could not be resolved."""
 
@@ -88,11 +88,19 @@ class Class(Atom):
     location: Location
     bases: tuple[Class | Ref | None, ...]
     attributes: dict[str, Value] = field(default_factory=dict)
-    instantiated: bool = False
+    _construction: ir.Expr = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._construction = ir.Attr(ir.Name(self.node.name), "__init__", self.node.span)
 
     @property
     def name(self) -> str:
         return self.node.name
+
+    @property
+    def construction(self) -> ir.Expr:
+        """Stands for the call that builds an object of this class when no call in the file does."""
+        return self._construction
 
     def ancestors(self) -> list[Class]:
         """This class and its bases in this file, in method resolution order (depth first is enough here)."""
@@ -113,7 +121,7 @@ class Class(Atom):
         return next((cls.attributes[name] for cls in self.ancestors() if name in cls.attributes), None)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Instance(Atom):
     """An object: of a class of this file, of a library class (``kind``), or a list or dict (``builtins.…``).
 

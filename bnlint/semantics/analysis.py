@@ -1,0 +1,118 @@
+"""A file from its IR to the facts that rules read.
+
+The module's own code runs first. Then every function and method that nothing in the file called is run on its
+own, with parameters that are not known. Methods of one object may be called in any order and any number of
+times, so they start from the join of what construction and all of them leave behind.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bnlint.semantics import ir
+from bnlint.semantics.events import FileFacts
+from bnlint.semantics.interpreter import Interpreter
+from bnlint.semantics.lowering import lower
+from bnlint.semantics.machine import Frame, OutOfSteps
+from bnlint.semantics.state import State
+from bnlint.semantics.values import Class, Function, Instance
+from bnlint.source.parse import Source
+
+_ROUNDS = 2
+#: Enough for ``MAX_DEPTH`` of the parser times the frames that one level of nesting takes here.
+_RECURSION_LIMIT = 20_000
+
+
+def analyse(source: Source) -> FileFacts:
+    """The facts of one file. Never raises for valid Python; gives up (``complete`` is false) on huge files."""
+    with _deep_recursion():
+        module = lower(source)
+        interpreter = Interpreter(module)
+        try:
+            _run_all(interpreter, module)
+        except OutOfSteps:
+            interpreter.facts.complete = False
+    return interpreter.facts
+
+
+def _run_all(machine: Interpreter, module: ir.Module) -> None:
+    machine.run_block(module.body)
+    if machine.state is None:  # the module ends in sys.exit(), raise, …
+        machine.state = machine.before_raise
+    roots = Frame(None, machine.module_frame, None)
+    machine.frame = roots
+    done: set[Function] = set()
+    for _ in range(_ROUNDS):
+        _run_functions(machine, machine.module_frame, done)
+    for cls in machine.classes:
+        _run_class(machine, cls)
+
+
+def _run_functions(machine: Interpreter, frame: Frame, done: set[Function]) -> None:
+    """Run the functions defined in ``frame`` (and in them) that no call in the file has reached."""
+    assert machine.state is not None
+    exits = machine.state
+    for function in list(frame.functions):
+        if function.owner is None and (not function.called or function in done):
+            done.add(function)
+            machine.state = exits.copy()
+            after = _run_root(machine, function, None)
+            exits = exits.join(after)
+    machine.state = exits
+
+
+def _run_root(machine: Interpreter, function: Function, receiver: Instance | None) -> State:
+    assert machine.state is not None
+    before = machine.state.copy()
+    root = machine.frame
+    frame = root.children.setdefault((id(function),), Frame(function, function.frame, root))
+    frame.receiver = receiver
+    parameters = machine.default_parameters(function)
+    saved, function.defaults = function.defaults, parameters
+    machine.run_root(frame, function, receiver)
+    function.defaults = saved
+    for inner in list(frame.functions):
+        if not inner.called and machine.state is not None:
+            kept = machine.state.copy()
+            _run_root(machine, inner, None)
+            machine.state = kept
+    return machine.state if machine.state is not None else before
+
+
+def _run_class(machine: Interpreter, cls: Class) -> None:
+    """Run the methods that nothing called on a representative object, in any order."""
+    methods = [
+        atom
+        for value in cls.attributes.values()
+        for atom in value
+        if isinstance(atom, Function) and atom.owner is cls and not atom.called and atom.name != "__init__"
+    ]
+    init = [atom for atom in cls.lookup("__init__") or () if isinstance(atom, Function)]
+    if not methods and all(function.called for function in init):
+        return
+    assert machine.state is not None
+    outside = machine.state.copy()
+    machine.state, receiver = machine.representative(cls)
+    entry = machine.state
+    # A module's mode is its user's affair; an object of unknown make may have its modules set by its base.
+    in_own_hands = receiver.framework is None and not cls.has_unknown_base
+    for _ in range(_ROUNDS):
+        for method in methods:
+            machine.state = entry.copy()
+            if not in_own_hands:
+                machine.forget_modes(frozenset({receiver}))
+            after = _run_root(machine, method, None if "staticmethod" in method.decorators else receiver)
+            entry = entry.join(after)
+    machine.state = outside
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)

@@ -1,0 +1,415 @@
+"""Expressions: from IR to abstract values, with the effects that evaluating them has."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from bnlint.finding import Location
+from bnlint.frameworks.functions import (
+    KERAS_BASES,
+    KERAS_VARIABLES,
+    NO_GRAD,
+    SHAPE_ATTRIBUTES,
+    SYMBOLIC_INPUTS,
+    TAPE,
+    TENSOR_MAKERS,
+    TORCH_BASES,
+    TORCH_PARTS,
+)
+from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.names import canonical, framework_of
+from bnlint.semantics import ir
+from bnlint.semantics.machine import Machine
+from bnlint.semantics.values import (
+    NOTHING,
+    UNKNOWN,
+    Atom,
+    BoundFunction,
+    Class,
+    Constant,
+    Function,
+    Instance,
+    Method,
+    Part,
+    Ref,
+    Super,
+    Tensor,
+    Tuple,
+    Unknown,
+    Value,
+    Variables,
+    constant,
+    instances,
+    join,
+    only_constant,
+)
+
+_KNOWN_NAMES = frozenset(LAYERS) | TENSOR_MAKERS.keys() | NO_GRAD | TAPE | SYMBOLIC_INPUTS | TORCH_BASES | KERAS_BASES
+_KNOWN_SHORT_NAMES = frozenset(name.rpartition(".")[2] for name in _KNOWN_NAMES)
+
+
+class Expressions(Machine):
+    """Adds ``evaluate``."""
+
+    @abstractmethod
+    def call(self, node: ir.Call) -> Value: ...
+
+    @abstractmethod
+    def define_function(self, node: ir.FunctionDef) -> Function: ...
+
+    @abstractmethod
+    def call_method(self, function: Function, receiver: Instance, node: ir.Expr) -> Value: ...
+
+    def evaluate(self, node: ir.Expr) -> Value:
+        match node:
+            case ir.Const(value=value):
+                return constant(value)
+            case ir.Name(id=name):
+                return self._name(name)
+            case ir.Attr():
+                return self._attribute(node)
+            case ir.Call():
+                return self.call(node)
+            case ir.Binary():
+                return self.binary(node.op, self.evaluate(node.left), self.evaluate(node.right))
+            case ir.Unary():
+                value = self.evaluate(node.operand)
+                if node.op == "not" and (truth := self.truth(value)) is not None:
+                    return constant(not truth)
+                return self.tensors_of(value) or UNKNOWN
+            case ir.Boolean():
+                return self._boolean(node)
+            case ir.Compare():
+                return self._compare(node)
+            case ir.IfElse():
+                truth = self.truth(self.evaluate(node.test))
+                if truth is not None:
+                    return self.evaluate(node.body if truth else node.orelse)
+                return join(self.evaluate(node.body), self.evaluate(node.orelse))
+            case ir.Display(kind=kind):
+                return self._display(node, kind)
+            case ir.DictDisplay():
+                return self._dict(node)
+            case ir.Subscript():
+                return self._subscript(node)
+            case ir.Comprehension():
+                return self._comprehension(node)
+            case ir.Lambda():
+                return frozenset({self.define_function(node.function)})
+            case ir.Walrus():
+                value = self.evaluate(node.value)
+                if isinstance(node.target, ir.Name):
+                    self.bind(node.target.id, value)
+                return value
+            case ir.Opaque():
+                found: Value = NOTHING
+                for part in node.parts:
+                    found |= self.tensors_of(self.evaluate(part))
+                return found | UNKNOWN
+        return UNKNOWN
+
+    # Names and attributes
+
+    def _name(self, name: str) -> Value:
+        value = self.lookup(name)
+        if value is not None:
+            return value
+        if name in _KNOWN_SHORT_NAMES:
+            for module in reversed(self.star_imports):
+                full = canonical(f"{module}.{name}")
+                # A star import of another framework, or of this project, may well define the same name.
+                if full in _KNOWN_NAMES:
+                    return frozenset({Ref(full)})
+                if framework_of(full) is None and not full.startswith("tensorflow."):
+                    return UNKNOWN
+        return frozenset({Ref(f"builtins.{name}")}) if name in _BUILTINS else UNKNOWN
+
+    def _attribute(self, node: ir.Attr) -> Value:
+        found: Value = NOTHING
+        for atom in self.evaluate(node.value):
+            found = join(found, self.attribute_of(atom, node.name, node))
+        return found or UNKNOWN
+
+    def attribute_of(self, atom: Atom, name: str, node: ir.Expr) -> Value:
+        assert self.state is not None
+        match atom:
+            case Ref(name=path):
+                return frozenset({Ref(canonical(f"{path}.{name}"))})
+            case Instance():
+                return self._instance_attribute(atom, name, node)
+            case Class():
+                return atom.lookup(name) or UNKNOWN
+            case Super(receiver=receiver, cls=cls):
+                for base in cls.ancestors()[1:]:
+                    if name in base.attributes:
+                        return _bound(base.attributes[name], receiver)
+                return frozenset({Method(receiver, name)})
+            case Part(whole=whole):
+                return frozenset({Method(whole, f"part.{name}")}) if name in ("eval", "train") else UNKNOWN
+            case Tensor():
+                return UNKNOWN if name in SHAPE_ATTRIBUTES else frozenset({atom})
+        return UNKNOWN
+
+    def _instance_attribute(self, instance: Instance, name: str, node: ir.Expr) -> Value:
+        assert self.state is not None
+        held = self.state.slots.get((instance, name))
+        if held is not None:
+            return held
+        if instance.cls is not None:
+            attribute = instance.cls.lookup(name)
+            if attribute is not None:
+                return self._class_attribute(attribute, instance, node)
+        if instance.framework == "torch" and name == "module":
+            return frozenset({instance})  # DataParallel and its kin are the module they wrap
+        if instance.framework == "keras" and name in KERAS_VARIABLES:
+            return frozenset({Variables(instance)})
+        if instance.framework == "keras" and name == "layers":
+            return frozenset({Part(instance)})
+        if instance.framework is None and not instance.kind.startswith("builtins."):
+            return UNKNOWN
+        return frozenset({Method(instance, name)})
+
+    def _class_attribute(self, attribute: Value, instance: Instance, node: ir.Expr) -> Value:
+        found: Value = NOTHING
+        for atom in attribute:
+            if isinstance(atom, Function) and "property" in atom.decorators:
+                found |= self.call_method(atom, instance, node)
+            else:
+                found |= _bound(frozenset({atom}), instance)
+        return found
+
+    # Operators
+
+    def binary(self, op: str, left: Value, right: Value) -> Value:
+        left_known, a = only_constant(left)
+        right_known, b = only_constant(right)
+        if left_known and right_known and _is_number(a) and _is_number(b):
+            try:
+                result = _ARITHMETIC[op](a, b)
+            except (KeyError, ArithmeticError, ValueError):
+                return UNKNOWN
+            return constant(round(result, 12) if isinstance(result, float) else result)
+        if op == "+":
+            variables = frozenset(atom for atom in left | right if isinstance(atom, Variables))
+            if variables:
+                return variables | (UNKNOWN if len(variables) < len(left | right) else NOTHING)
+            collections = frozenset(a for a in left | right if isinstance(a, (Tuple, Instance)))
+            if collections and len(collections) == len(left | right):
+                return frozenset({Tuple((self.elements(left), self.elements(right)))})
+        return self.tensors_of(left | right) or UNKNOWN
+
+    def tensors_of(self, value: Value) -> Value:
+        """A tensor computed from the tensors in a value; nothing if there are none."""
+        tensors = [atom for atom in value if isinstance(atom, Tensor)]
+        if not tensors:
+            return NOTHING
+        kinds = {tensor.kind for tensor in tensors}
+        kind = "symbolic" if "symbolic" in kinds else "eager" if kinds == {"eager"} else "unknown"
+        origins = frozenset(origin for tensor in tensors for origin in tensor.origins)
+        through = frozenset(layer for tensor in tensors for layer in tensor.through)
+        return frozenset({Tensor(kind, origins, through)})
+
+    def truth(self, value: Value) -> bool | None:
+        truths = {
+            bool(atom.value) if isinstance(atom, Constant) and not atom.from_default else None for atom in value
+        }
+        return truths.pop() if len(truths) == 1 else None
+
+    def _boolean(self, node: ir.Boolean) -> Value:
+        left = self.evaluate(node.left)
+        truth = self.truth(left)
+        if truth is not None and truth == (node.op == "or"):
+            return left
+        right = self.evaluate(node.right)
+        return right if truth is not None else join(left, right)
+
+    def _compare(self, node: ir.Compare) -> Value:
+        left, right = self.evaluate(node.left), self.evaluate(node.right)
+        if isinstance(node.left, ir.Name) and node.left.id == "__name__":
+            return constant(True)  # a script is linted as what it does when run
+        tensors = [atom for atom in left | right if isinstance(atom, Tensor)]
+        if tensors and node.op not in ("is", "is not", "in", "not in"):
+            self.read(left | right, self.location(None))
+            return UNKNOWN
+        (known_a, a), (known_b, b) = only_constant(left), only_constant(right)
+        no_default = not any(isinstance(x, Constant) and x.from_default for x in left | right)
+        if known_a and known_b and no_default and node.op in _COMPARISONS:
+            try:
+                return constant(bool(_COMPARISONS[node.op](a, b)))
+            except TypeError:
+                return UNKNOWN
+        if node.op in ("is", "is not") and known_b and b is None and _surely_something(left):
+            return constant(node.op == "is not")
+        return UNKNOWN
+
+    def read(self, value: Value, at: Location) -> None:
+        """The values of these tensors are printed, compared or converted here."""
+        for atom in value:
+            if isinstance(atom, Tensor):
+                for origin in atom.origins:
+                    origin.read_at = origin.read_at or at
+            elif isinstance(atom, Tuple):
+                for item in atom.items:
+                    self.read(item, at)
+
+    # Collections
+
+    def _display(self, node: ir.Display, kind: str) -> Value:
+        items = tuple(self.evaluate(item) for item in node.items)
+        if kind == "tuple" and not any(node.starred):
+            return frozenset({Tuple(items)})
+        collection, _ = self.new_object(node, f"builtins.{kind}", None)
+        held: Value = NOTHING
+        for item, starred in zip(items, node.starred, strict=True):
+            held |= (self.elements(item) or UNKNOWN) if starred else item
+        self.add_elements(collection, held)
+        return frozenset({collection})
+
+    def _dict(self, node: ir.DictDisplay) -> Value:
+        mapping, _ = self.new_object(node, "builtins.dict", None)
+        for key, item in node.items:
+            value = self.evaluate(item)
+            known, name = only_constant(self.evaluate(key)) if key is not None else (False, None)
+            if known:
+                self.set_field(mapping, repr(name), value)
+            elif key is None and len(instances(value)) == len(value) == 1:
+                for field_name, held in list(self.field_values(instances(value)[0])):
+                    self.set_field(mapping, field_name, held)
+            else:
+                self.add_elements(mapping, value)
+        return frozenset({mapping})
+
+    def _subscript(self, node: ir.Subscript) -> Value:
+        assert self.state is not None
+        value, index = self.evaluate(node.value), self.evaluate(node.index)
+        known, key = only_constant(index)
+        found: Value = NOTHING
+        for atom in value:
+            if isinstance(atom, Tuple) and known and isinstance(key, int) and -len(atom.items) <= key < len(atom.items):
+                found |= atom.items[key]
+            elif isinstance(atom, Instance) and known and (atom, repr(key)) in self.state.slots:
+                found |= self.state.slots[atom, repr(key)]
+            elif isinstance(atom, (Tuple, Instance)):
+                found |= self.elements(frozenset({atom})) | UNKNOWN
+            elif isinstance(atom, (Tensor, Part)):
+                found |= frozenset({atom})
+            else:
+                found |= UNKNOWN
+        return found or UNKNOWN
+
+    def _comprehension(self, node: ir.Comprehension) -> Value:
+        for target, iterable, conditions in node.clauses:
+            self.assign_target(target, self.iterate(self.evaluate(iterable)))
+            for condition in conditions:
+                self.evaluate(condition)
+        if node.key is not None:
+            self.evaluate(node.key)
+        element = self.evaluate(node.element)
+        collection, _ = self.new_object(node, "builtins.dict" if node.kind == "dict" else "builtins.list", None)
+        self.add_elements(collection, element)
+        return frozenset({collection})
+
+    def iterate(self, value: Value) -> Value:
+        """What a loop over a value binds in each turn."""
+        found: Value = NOTHING
+        for atom in value:
+            if isinstance(atom, Method) and atom.name in TORCH_PARTS:
+                part: Value = frozenset({Part(atom.owner)})
+                found |= frozenset({Tuple((UNKNOWN, part))}) if atom.name.startswith("named") else part
+            elif isinstance(atom, (Part, Tensor)):
+                found |= frozenset({atom})
+            else:
+                found |= self.elements(frozenset({atom})) or UNKNOWN
+        return found or UNKNOWN
+
+    def assign_target(self, target: ir.Expr, value: Value) -> None:
+        assert self.state is not None
+        match target:
+            case ir.Name(id=name):
+                self.bind(name, value)
+            case ir.Display(items=items):
+                for position, item in enumerate(items):
+                    self.assign_target(item, self._unpacked(value, position, len(items)))
+            case ir.Attr():
+                for atom in (owners := self.evaluate(target.value)):
+                    self._assign_attribute(atom, target, value, strong=len(owners) == 1)
+            case ir.Subscript():
+                known, key = only_constant(self.evaluate(target.index))
+                for atom in self.evaluate(target.value):
+                    if isinstance(atom, Instance) and known:
+                        self.set_field(atom, repr(key), value)
+                    elif isinstance(atom, Instance):
+                        self.add_elements(atom, value)
+
+    def _assign_attribute(self, atom: Atom, target: ir.Attr, value: Value, strong: bool) -> None:
+        assert self.state is not None
+        if isinstance(atom, Part) and target.name == "trainable":
+            for part, _ in self.parts(atom.whole)[0]:
+                self.set_field(part, "trainable", value)
+        if target.name == "momentum":
+            self.momentum_set(atom, target, value)
+        if isinstance(atom, Instance):
+            if target.name == "training" and atom.framework == "torch":
+                self.forget_modes(frozenset({atom}))
+            known = self.state.slots.get((atom, target.name), NOTHING)
+            self.set_field(atom, target.name, value if strong else join(known, value))
+        elif isinstance(atom, Class):
+            atom.attributes[target.name] = join(atom.attributes.get(target.name, NOTHING), value)
+
+    @abstractmethod
+    def momentum_set(self, atom: Atom, target: ir.Attr, value: Value) -> None: ...
+
+    def _unpacked(self, value: Value, position: int, count: int) -> Value:
+        found: Value = NOTHING
+        for atom in value:
+            if isinstance(atom, Tuple) and len(atom.items) == count:
+                found |= atom.items[position]
+            elif isinstance(atom, Instance) and atom.kind == "builtins.list":
+                found |= self.elements(frozenset({atom})) or UNKNOWN
+            elif isinstance(atom, Tensor):
+                found |= frozenset({atom})
+            else:
+                found |= UNKNOWN
+        return found or UNKNOWN
+
+
+def _bound(value: Value, receiver: Instance) -> Value:
+    return frozenset(
+        BoundFunction(atom, receiver)
+        if isinstance(atom, Function) and not atom.decorators & {"staticmethod", "classmethod"}
+        else atom
+        for atom in value
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _surely_something(value: Value) -> bool:
+    return not any(isinstance(atom, Unknown) or (isinstance(atom, Constant) and atom.value is None) for atom in value)
+
+
+_ARITHMETIC = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "//": lambda a, b: a // b,
+    "%": lambda a, b: a % b,
+}
+_COMPARISONS = {
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "is": lambda a, b: a is b,
+    "is not": lambda a, b: a is not b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+_BUILTINS = frozenset(
+    {"print", "len", "list", "tuple", "dict", "set", "zip", "enumerate", "range", "isinstance", "issubclass", "super",
+     "getattr", "setattr", "hasattr", "reversed", "sorted", "map", "filter", "next", "iter", "str", "int", "float",
+     "repr", "type", "sum", "max", "min", "any", "all", "abs", "round", "id", "object", "open", "vars", "callable"}
+)  # fmt: skip

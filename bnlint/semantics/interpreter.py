@@ -1,0 +1,346 @@
+"""Statements: the abstract interpreter proper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bnlint.finding import TraceStep
+from bnlint.frameworks import functions as known
+from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.names import canonical
+from bnlint.semantics import events, ir
+from bnlint.semantics.calls import NONE_GIVEN, Calls, names_in
+from bnlint.semantics.machine import MAX_STEPS, Context, Frame, OutOfSteps
+from bnlint.semantics.state import State, join_all
+from bnlint.semantics.values import (
+    NOTHING,
+    UNKNOWN,
+    Class,
+    Constant,
+    Function,
+    Instance,
+    Ref,
+    Tape,
+    Value,
+    constant,
+    join,
+)
+
+_MAX_TURNS = 4  # of a loop; the modes of an object can change only twice before they are joined
+
+
+class Interpreter(Calls):
+    def __init__(self, module: ir.Module) -> None:
+        super().__init__(module)
+        self._breaks: list[list[State]] = []
+        self._continues: list[list[State]] = []
+        self.classes: list[Class] = []
+
+    def run_block(self, body: tuple[ir.Stmt, ...]) -> None:
+        for statement in body:
+            if self.state is None:
+                return
+            self.steps += 1
+            if self.steps > MAX_STEPS:
+                raise OutOfSteps
+            self.statement = statement
+            self._run(statement)
+
+    def _run(self, statement: ir.Stmt) -> None:
+        match statement:
+            case ir.ExprStmt(value=ir.Attr() as attribute):
+                self._bare_attribute(attribute)
+            case ir.ExprStmt(value=value) | ir.Assert(test=value):
+                self.evaluate(value)
+            case ir.Assign(targets=targets, value=value):
+                result = self.evaluate(value)
+                for target in targets:
+                    self.assign_target(target, result)
+            case ir.AugAssign():
+                self._augmented(statement)
+            case ir.If():
+                self._if(statement)
+            case ir.For():
+                iterable = self.evaluate(statement.iterable)
+                reads = frozenset(names_in(statement.iterable))
+                self._loop(statement, statement.body, reads, lambda: self.iterate(iterable), statement.target)
+                self.run_block(statement.orelse)
+            case ir.While():
+                self._while(statement)
+            case ir.With():
+                self._with(statement)
+            case ir.Try():
+                self._try(statement)
+            case ir.Choice(subject=subject, branches=branches):
+                self.evaluate(subject)
+                self._branches(list(branches))
+            case ir.Return(value=value):
+                returned = self.evaluate(value) if value is not None else constant(None)
+                if self.state is not None:
+                    self.frame.returned.append((self.state, returned))
+                self.state = None
+            case ir.Raise(parts=parts):
+                for part in parts:
+                    self.evaluate(part)
+                if self.state is not None:
+                    self.before_raise = self.state
+                self.state = None
+            case ir.Jump(kind=kind):
+                targets_of = self._breaks if kind == "break" else self._continues
+                if targets_of and self.state is not None:
+                    targets_of[-1].append(self.state)
+                self.state = None
+            case ir.Delete(target=target):
+                self.evaluate(target)
+            case ir.Scope(kind=kind, names=names):
+                (self.frame.globals if kind == "global" else self.frame.nonlocals).update(names)
+            case ir.Import():
+                self._import(statement)
+            case ir.FunctionDef():
+                function = self.define_function(statement)
+                # What an unknown decorator makes of the function is unknown, but calling it still runs the body.
+                self.bind(statement.name, frozenset({function}))
+            case ir.ClassDef():
+                self.bind(statement.name, frozenset({self._define_class(statement)}))
+
+    # Simple statements
+
+    def _bare_attribute(self, node: ir.Attr) -> None:
+        value = self.evaluate(node.value)
+        key, event = self.event(node, events.BareAttribute)
+        if isinstance(event, events.BareAttribute):
+            event.value = join(event.value, value)
+            return
+        layers = [
+            layer for atom in value if isinstance(atom, Instance) for layer in self.mode_dependent_layers(atom)[0]
+        ]
+        event = events.BareAttribute(
+            self.location(node.span), ir.dotted(node.value), node.name, value, layers, self.surroundings()
+        )
+        self.remember(key, event)
+        self.facts.bare_attributes.append(event)
+
+    def _augmented(self, node: ir.AugAssign) -> None:
+        current, added = self.evaluate(node.target), self.evaluate(node.value)
+        lists = [atom for atom in current if isinstance(atom, Instance) and atom.kind == "builtins.list"]
+        if node.op == "+" and lists:
+            for owner in lists:
+                self.add_elements(owner, self.elements(added) or UNKNOWN)
+            return
+        self.assign_target(node.target, self.binary(node.op, current, added))
+
+    def _import(self, node: ir.Import) -> None:
+        for local, qualified in node.bindings:
+            self.facts.imports |= {qualified.split(".", 1)[0]}
+            self.bind(local, UNKNOWN if qualified.startswith(".") else frozenset({Ref(canonical(qualified))}))
+        if node.star is not None:
+            self.facts.imports |= {node.star.split(".", 1)[0]}
+            self.star_imports.append(node.star)
+
+    # Definitions
+
+    def define_function(self, node: ir.FunctionDef) -> Function:
+        defaults = {param.name: self.evaluate(param.default) for param in node.params if param.default is not None}
+        names, strange = set(), False
+        for decorator in node.decorators:
+            target = decorator.func if isinstance(decorator, ir.Call) else decorator
+            refs = {atom.name for atom in self.evaluate(target) if isinstance(atom, Ref)}
+            names |= {name.removeprefix("builtins.") for name in refs}
+            if isinstance(target, ir.Name) and target.id in ("property", "staticmethod", "classmethod"):
+                names.add(target.id)
+            elif not refs & (known.TRANSPARENT_DECORATORS | known.NO_GRAD | known.ENABLE_GRAD):
+                strange = True
+        key = (id(node), "function")
+        function = self.frame.children.get(key)
+        made = function.function if function is not None else None
+        if made is None:
+            made = Function(node, self.frame, self.location(node.span))
+            self.frame.children[key] = Frame(made, None, None)
+            self.frame.functions.append(made)
+        made.defaults, made.decorators, made.strange_decorator = defaults, frozenset(names), strange
+        return made
+
+    def _define_class(self, node: ir.ClassDef) -> Class:
+        assert self.state is not None
+        bases: list[Class | Ref | None] = []
+        for base in node.bases:
+            value = self.evaluate(base)
+            atoms = [atom for atom in value if isinstance(atom, (Class, Ref))]
+            bases.append(atoms[0] if len(atoms) == len(value) == 1 else None)
+        resolved = tuple(
+            None if isinstance(base, Ref) and base.name not in _KNOWN_BASES else base for base in bases
+        )
+        cls = Class(node, self.location(node.span), resolved)
+        self.classes.append(cls)
+        outer = self.frame
+        body = Frame(None, outer, outer, from_script=outer.from_script)
+        self.frame = body
+        self.run_block(node.body)
+        self.frame = outer
+        if self.state is not None:
+            for (owner, name), value in list(self.state.slots.items()):
+                if owner is body:
+                    cls.attributes[name] = value
+                    del self.state.slots[owner, name]
+        for value in cls.attributes.values():
+            for atom in value:
+                if isinstance(atom, Function) and atom.frame is body:
+                    atom.owner, atom.frame = cls, outer  # a method does not see the names of its class body
+        return cls
+
+    # Control
+
+    def _branches(self, bodies: list[tuple[ir.Stmt, ...]]) -> None:
+        before, after = self.state, []
+        for position, body in enumerate(bodies):
+            assert before is not None
+            self.state = before.copy() if position < len(bodies) - 1 else before
+            self.run_block(body)
+            if self.state is not None:
+                after.append(self.state)
+        self.state = join_all(after)
+
+    def _if(self, node: ir.If) -> None:
+        truth = self.truth(self.evaluate(node.test))
+        if truth is not None:
+            self.run_block(node.body if truth else node.orelse)
+            return
+        narrowed = self.narrowed
+        self.narrowed = {**narrowed, **self._narrowing(node.test)}
+        self._branches([node.body, node.orelse])
+        self.narrowed = narrowed
+
+    def _narrowing(self, test: ir.Expr) -> dict[str, str]:
+        if not (isinstance(test, ir.Call) and isinstance(test.func, ir.Name) and test.func.id == "isinstance"):
+            return {}
+        name = ir.dotted(test.args[0].value) if len(test.args) == 2 else None
+        if name is None:
+            return {}
+        classes = self.evaluate(test.args[1].value)
+        kinds = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref) and atom.name in LAYERS]
+        return {name: kinds[0]} if kinds else {}
+
+    def _while(self, node: ir.While) -> None:
+        forever = self.truth(self.evaluate(node.test))
+        if forever is False:
+            self.run_block(node.orelse)
+            return
+        self._loop(node, node.body, frozenset(names_in(node.test)), None, None, leaves_only_by_break=forever is True)
+        self.run_block(node.orelse)
+
+    def _loop(
+        self,
+        node: ir.Stmt,
+        body: tuple[ir.Stmt, ...],
+        reads: frozenset[str],
+        element: object,
+        target: ir.Expr | None,
+        leaves_only_by_break: bool = False,
+    ) -> None:
+        assert self.state is not None
+        loops, entry, left = self.loops, self.state, []
+        self.loops = (*loops, events.Loop(self.location(node.span), reads))
+        end: State | None = None
+        for _ in range(_MAX_TURNS):
+            self._breaks.append([])
+            self._continues.append([])
+            self.state = entry.copy()
+            if target is not None and callable(element):
+                self.assign_target(target, element())
+            self.run_block(body)
+            turns_end = self._continues.pop() + ([self.state] if self.state is not None else [])
+            left += self._breaks.pop()
+            end = join_all(turns_end)
+            if end is None:
+                break
+            again = entry.copy().join(end.copy())
+            if again.slots == entry.slots and again.modes == entry.modes:
+                break
+            entry = again
+        self.loops = loops
+        if end is not None and not leaves_only_by_break:
+            left.append(end)
+        self.state = join_all(left)
+
+    def _with(self, node: ir.With) -> None:
+        contexts, block = self.contexts, self.block
+        self.block = self.block if self.block is not None else node.span
+        for item, target in node.items:
+            value = self.evaluate(item)
+            self._enter_context(item, value)
+            if target is not None:
+                self.assign_target(target, value if any(isinstance(atom, Tape) for atom in value) else UNKNOWN)
+        self.run_block(node.body)
+        self.contexts, self.block = contexts, block
+
+    def _enter_context(self, item: ir.Expr, value: Value) -> None:
+        callee = self.evaluate(item.func) if isinstance(item, ir.Call) else NOTHING
+        names = {atom.name for atom in callee if isinstance(atom, Ref)}
+        at = self.location(item.span if isinstance(item, ir.Call) else None)
+        text = next(iter(names), "")
+        if names and names <= known.NO_GRAD:
+            self.contexts = (*self.contexts, Context("no_grad", TraceStep(at, f"run under {text} here")))
+        elif names & known.ENABLE_GRAD:
+            self.contexts = (*self.contexts, Context("grad", TraceStep(at, "gradients on again here")))
+        elif names == {known.SET_GRAD} and isinstance(item, ir.Call) and item.args:
+            truth = self.truth(self.evaluate(item.args[0].value))
+            kind = "no_grad" if truth is False else "grad"
+            self.contexts = (*self.contexts, Context(kind, TraceStep(at, "gradients switched off here")))
+        elif any(isinstance(atom, Tape) for atom in value):
+            self.contexts = (*self.contexts, Context("tape", TraceStep(at, "recorded by this tape")))
+
+    def _try(self, node: ir.Try) -> None:
+        assert self.state is not None
+        before = self.state.copy()
+        self.run_block(node.body)
+        finished = self.state
+        # An exception may come at any point of the body: before it, after it, and after what it raised itself.
+        thrown = before if finished is None else before.join(finished.copy())
+        after = []
+        if finished is not None:
+            self.state = finished
+            self.run_block(node.orelse)
+            if self.state is not None:
+                after.append(self.state)
+        for handler in node.handlers:
+            self.state = thrown.copy()
+            self.run_block(handler)
+            if self.state is not None:
+                after.append(self.state)
+        self.state = join_all(after)
+        if self.state is not None:
+            self.run_block(node.finalbody)
+
+    # Roots: what no call in the file reaches
+
+    def run_root(self, frame: Frame, function: Function, receiver: Instance | None) -> None:
+        """Run a function in a frame of its own, with arguments that are not known."""
+        self.run_body(frame, function, receiver, NONE_GIVEN)
+
+    def representative(self, cls: Class) -> tuple[State, Instance]:
+        """An object of a class, built with arguments that are not known, and the state after building it."""
+        for init in cls.lookup("__init__") or ():
+            if isinstance(init, Function):
+                saved, init.defaults = init.defaults, self.default_parameters(init)
+                value = self.instantiate(cls, NONE_GIVEN, cls.construction)
+                init.defaults = saved
+                break
+        else:
+            value = self.instantiate(cls, NONE_GIVEN, cls.construction)
+        (instance,) = value
+        assert isinstance(instance, Instance) and self.state is not None
+        return self.state, instance
+
+    def default_parameters(self, function: Function) -> dict[str, Value]:
+        """Parameters of a function whose callers are not known: anything, among it the default."""
+        return {
+            name: frozenset(replace(a, from_default=True) if isinstance(a, Constant) else a for a in value) | UNKNOWN
+            for name, value in function.defaults.items()
+        }
+
+
+_KNOWN_BASES = (
+    known.TORCH_BASES
+    | known.KERAS_BASES
+    | {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol", "torch.utils.data.Dataset"}
+)

@@ -1,0 +1,328 @@
+"""The abstract machine: its state, the frames of running functions, modes of modules, and events.
+
+What is approximated, always towards silence: one object stands for all that its place builds in one chain of
+callers; a call that cannot be followed makes the modes of the modules it is given unknown; loops are taken to
+run at least once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bnlint.finding import Location, TraceStep
+from bnlint.frameworks.functions import KERAS_BASES, TORCH_BASES
+from bnlint.frameworks.layers import LAYERS
+from bnlint.semantics import events, ir
+from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Mode, State
+from bnlint.semantics.values import (
+    NOTHING,
+    Atom,
+    BoundFunction,
+    Constant,
+    Function,
+    Instance,
+    Method,
+    Partial,
+    Tape,
+    Tuple,
+    Unknown,
+    Value,
+    only_constant,
+)
+from bnlint.source.positions import Span
+
+#: Statements run per file before the analysis gives up. The largest of 1 000 files of torch, keras and timm
+#: that own a BatchNorm needs a tenth of it.
+MAX_STEPS = 150_000
+MAX_DEPTH = 10
+
+_Key = tuple[object, ...]
+
+
+class OutOfSteps(Exception):
+    """The file is too large or too tangled to be followed to its end."""
+
+
+@dataclass(eq=False, repr=False)
+class Frame:
+    """One running function (or the module, or a class body), for one chain of callers.
+
+    ``outer`` is where free names are looked up, ``caller`` who called. Frames, objects and events are kept by
+    place, so that running the same place again meets the same ones and a loop can settle.
+    """
+
+    function: Function | None
+    outer: Frame | None
+    caller: Frame | None
+    call: TraceStep | None = None
+    receiver: Instance | None = None
+    from_script: bool = False
+    children: dict[_Key, Frame] = field(default_factory=dict)
+    objects: dict[_Key, Instance] = field(default_factory=dict)
+    globals: set[str] = field(default_factory=set)
+    nonlocals: set[str] = field(default_factory=set)
+    returned: list[tuple[State, Value]] = field(default_factory=list)
+    functions: list[Function] = field(default_factory=list)
+
+    def chain(self) -> Iterator[Frame]:
+        frame: Frame | None = self
+        while frame is not None:
+            yield frame
+            frame = frame.caller
+
+    @property
+    def depth(self) -> int:
+        return sum(1 for _ in self.chain())
+
+
+@dataclass(frozen=True)
+class Context:
+    """A ``with`` block or decorator in force: ``no_grad``, ``grad`` or ``tape``."""
+
+    kind: str
+    step: TraceStep
+
+
+class Machine:
+    """State and primitives; ``Interpreter`` adds expressions, calls and statements."""
+
+    def __init__(self, module: ir.Module) -> None:
+        self.path = module.path
+        self.facts = events.FileFacts(module.path)
+        self.module_frame = Frame(None, None, None, from_script=True)
+        self.frame = self.module_frame
+        self.state: State | None = State()
+        self.contexts: tuple[Context, ...] = ()
+        self.loops: tuple[events.Loop, ...] = ()
+        self.steps = 0
+        self.before_raise = State()
+        self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
+        self.statement: ir.Stmt | None = None
+        self.block: Span | None = None
+        self.fields: dict[Instance, dict[str, None]] = {}  # an ordered set per object
+        self.star_imports: list[str] = []
+        self._events: dict[_Key, object] = {}
+
+    # Places
+
+    def location(self, span: Span | None) -> Location:
+        if span is None and self.statement is not None:
+            span = self.statement.span
+        return Location(self.path, *(span or Span(1, 1, 1, 1)))
+
+    def surroundings(self) -> events.Surroundings:
+        frames = [frame for frame in reversed(list(self.frame.chain())) if frame.function is not None]
+        functions = [frame.function for frame in frames if frame.function is not None]
+        no_grad = next((c for c in reversed(self.contexts) if c.kind in ("no_grad", "grad")), None)
+        tape = next((c for c in reversed(self.contexts) if c.kind == "tape"), None)
+        return events.Surroundings(
+            functions=tuple(function.name for function in functions),
+            classes=tuple(function.owner for function in functions if function.owner is not None),
+            calls=tuple(frame.call for frame in frames if frame.call is not None),
+            loops=self.loops,
+            no_grad=no_grad.step if no_grad is not None and no_grad.kind == "no_grad" else None,
+            tape=tape.step if tape is not None else None,
+            from_script=self.frame.from_script,
+        )
+
+    # Names
+
+    def lookup(self, name: str) -> Value | None:
+        assert self.state is not None
+        frame: Frame | None = self.frame
+        if name in self.frame.globals:
+            frame = self.module_frame
+        while frame is not None:
+            value = self.state.slots.get((frame, name))
+            if value is not None:
+                return value
+            frame = frame.outer
+        return None
+
+    def bind(self, name: str, value: Value) -> None:
+        assert self.state is not None
+        frame = self.frame
+        if name in frame.globals:
+            frame = self.module_frame
+        elif name in frame.nonlocals:
+            outer = frame.outer
+            while outer is not None and (outer, name) not in self.state.slots:
+                outer = outer.outer
+            frame = outer or frame
+        self.state.slots[frame, name] = value
+
+    # Objects
+
+    def new_object(self, node: object, kind: str, span: Span | None, **facts: object) -> tuple[Instance, bool]:
+        """The object that ``node`` builds in this frame, and whether it is met for the first time."""
+        key = (id(node), kind, id(facts.get("cls")))
+        known = self.frame.objects.get(key)
+        first = known is None
+        if known is None:
+            known = Instance(kind, self.location(span), **facts)  # type: ignore[arg-type]
+            self.frame.objects[key] = known
+        assert self.state is not None
+        for name in self.fields.get(known, ()):
+            self.state.slots.pop((known, name), None)  # built anew
+        if known.framework == "torch":
+            built = TraceStep(known.location, "built here; a new module is in train mode")
+            self.state.modes[known] = Mode(train=built)
+        else:
+            self.state.modes[known] = UNKNOWN_MODE
+        return known, first
+
+    def set_field(self, owner: Instance, name: str, value: Value) -> None:
+        assert self.state is not None
+        self.fields.setdefault(owner, {})[name] = None
+        self.state.assign(owner, name, value)
+
+    def add_elements(self, owner: Instance, value: Value) -> None:
+        assert self.state is not None
+        self.fields.setdefault(owner, {})[ELEMENTS] = None
+        self.state.add(owner, ELEMENTS, value)
+
+    def field_values(self, owner: Instance) -> Iterator[tuple[str, Value]]:
+        assert self.state is not None
+        for name in self.fields.get(owner, ()):
+            value = self.state.slots.get((owner, name))
+            if value is not None:
+                yield name, value
+
+    def elements(self, value: Value) -> Value:
+        """What iterating over a value gives; nothing for what is no known collection."""
+        assert self.state is not None
+        found: frozenset[Atom] = NOTHING
+        for atom in value:
+            if isinstance(atom, Tuple):
+                for item in atom.items:
+                    found |= item
+            elif isinstance(atom, Instance):
+                for _, held in self.field_values(atom):
+                    found |= held
+        return found
+
+    # Modules
+
+    @staticmethod
+    def framework_of_bases(bases: frozenset[str]) -> str | None:
+        if bases & TORCH_BASES:
+            return "torch"
+        if bases & KERAS_BASES:
+            return "keras"
+        return None
+
+    def is_module(self, atom: Atom) -> bool:
+        return isinstance(atom, Instance) and atom.framework is not None
+
+    def parts(self, whole: Instance) -> tuple[list[tuple[Instance, bool]], bool]:
+        """All modules in ``whole``, itself first, each with whether it is surely there; and whether there may be
+        others that are not known."""
+        assert self.state is not None
+        found: dict[Instance, bool] = {}
+        unknown = False
+        stack: list[tuple[Instance, bool]] = [(whole, True)]
+        while stack:
+            instance, certain = stack.pop()
+            if found.get(instance, False) or (instance in found and not certain):
+                continue
+            found[instance] = certain
+            if instance.cls is not None and instance.cls.has_unknown_base:
+                unknown = True
+            for name, value in self.field_values(instance):
+                alternatives = name != ELEMENTS and len(value) > 1
+                for atom in value:
+                    if isinstance(atom, Unknown):
+                        unknown = True
+                    held = [atom] if isinstance(atom, Instance) else []
+                    if isinstance(atom, Tuple):  # Keras tracks what stands in tuples, lists and dicts
+                        held = [a for item in atom.items for a in item if isinstance(a, Instance)]
+                    for part in held:
+                        registered = part.framework is not None or (
+                            whole.framework == "keras" and part.kind.startswith("builtins.")
+                        )
+                        if registered:
+                            doubtful = alternatives or (instance, name, atom) in self.state.doubtful
+                            stack.append((part, certain and not doubtful))
+        return list(found.items()), unknown
+
+    def mode_dependent_layers(self, whole: Instance) -> tuple[list[events.Layer], bool]:
+        assert self.state is not None
+        parts, unknown = self.parts(whole)
+        layers = [
+            events.Layer(
+                part,
+                self.state.modes.get(part, UNKNOWN_MODE) if part.framework == "torch" else None,
+                certain,
+                frozen=self.may_be_frozen(part, parts),
+            )
+            for part, certain in parts
+            if part.kind in LAYERS and _depends_on_mode(part)
+        ]
+        layers.sort(key=lambda layer: layer.instance.location)
+        return layers, unknown
+
+    def may_be_frozen(self, layer: Instance, parts: list[tuple[Instance, bool]]) -> bool:
+        if layer.framework != "keras":
+            return False
+        holders = [layer, *(part for part, _ in parts)]
+        values = [self.state.slots.get((holder, "trainable")) for holder in holders]  # type: ignore[union-attr]
+        values.append(layer.arguments.get("trainable"))
+        return any(value is not None and only_constant(value) != (True, True) for value in values)
+
+    def set_mode(self, whole: Instance, mode: Mode) -> None:
+        """What ``whole.train(...)`` and ``whole.eval()`` do: the mode of everything registered in it."""
+        assert self.state is not None
+        self.facts.mode_managed.add(whole)
+        for part, certain in self.parts(whole)[0]:
+            known = self.state.modes.get(part, UNKNOWN_MODE)
+            self.state.modes[part] = mode if certain else known.join(mode)
+
+    def forget_modes(self, value: Value) -> None:
+        """Something that cannot be followed was given these objects: their modes are unknown from here on."""
+        assert self.state is not None
+        stack, seen = list(value), set()
+        while stack:
+            atom = stack.pop()
+            if isinstance(atom, Tuple):
+                stack += [inner for item in atom.items for inner in item]
+            elif isinstance(atom, (BoundFunction, Method)):
+                stack.append(atom.receiver if isinstance(atom, BoundFunction) else atom.owner)
+            elif isinstance(atom, Partial):
+                stack += [inner for _, keyword, _ in atom.keywords for inner in keyword]
+            if not isinstance(atom, Instance) or atom in seen:
+                continue
+            seen.add(atom)
+            if atom in self.state.modes:
+                self.state.modes[atom] = UNKNOWN_MODE
+            if atom.framework == "keras":
+                self.facts.settled.add(atom)
+            for _, held in self.field_values(atom):
+                stack += list(held)
+
+    def event(self, node: object, kind: type, *more: object) -> tuple[_Key, object | None]:
+        """The key of the event of this place and chain of callers, and the event if it was met before."""
+        key = (kind, id(node), id(self.frame), *more)
+        return key, self._events.get(key)
+
+    def remember(self, key: _Key, event: object) -> None:
+        self._events[key] = event
+
+    def tape_location(self, value: Value) -> Location | None:
+        tapes = [atom.location for atom in value if isinstance(atom, Tape)]
+        return tapes[0] if len(tapes) == 1 else None
+
+
+def _depends_on_mode(layer: Instance) -> bool:
+    """Not so for dropout of probability zero and for torch layers that keep no running statistics; nor, since
+    unknown is silence, where the argument that decides it is unknown."""
+    facts = LAYERS[layer.kind]
+
+    def known(name: str) -> bool | int | float | str | None:
+        value = layer.arguments.get(name, frozenset({Constant(facts.defaults.get(name))}))
+        atoms = [atom for atom in value if isinstance(atom, Constant)]
+        return atoms[0].value if len(atoms) == len(value) == 1 else None
+
+    if facts.kind == "dropout":
+        return bool(known(facts.parameters[0]))
+    return facts.framework != "torch" or bool(known("track_running_stats"))
