@@ -11,6 +11,7 @@ from bnlint.errors import FileError
 
 #: The only line ends that Python knows; ``str.splitlines`` knows eight more and would shift line numbers.
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 def decode(data: bytes) -> str:
@@ -21,14 +22,13 @@ def decode(data: bytes) -> str:
     nul = data.find(0)
     if nul >= 0:
         raise FileError("the file contains a NUL byte; is it really Python source?", *_place(data[:nul]))
+    mark, data = (BOM_UTF8, data.removeprefix(BOM_UTF8)) if data.startswith(BOM_UTF8) else (b"", data)
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        # Python reads a coding comment even where its line is not UTF-8; tokenize does not, so it gets ASCII.
+        head = io.BytesIO(mark + _NOT_ASCII.sub(b"?", data))
+        encoding, _ = tokenize.detect_encoding(head.readline)
     except SyntaxError as error:
-        # A bad byte in the first two lines ends here as well; decoding below tells its exact place.
-        if "invalid or missing encoding" not in str(error):
-            raise FileError(f"{_first_line(error)}; mend the coding comment") from error
-        encoding = "utf-8"
-    data = data.removeprefix(BOM_UTF8)
+        raise FileError(f"{_first_line(error)}; mend the coding comment") from error
     try:
         return data.decode("utf-8" if encoding == "utf-8-sig" else encoding)
     except UnicodeDecodeError as error:
