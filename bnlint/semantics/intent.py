@@ -1,7 +1,7 @@
 """What names tell about the purpose of a piece of code: inference, training, or train mode on purpose.
 
-Names are weak evidence. They may make a rule speak only together with a mode that is certain, while any single
-one of them may keep it silent.
+Names are weak evidence. They may make a rule speak only together with a mode that is certain, while any
+single one of them may keep it silent.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 _TRAIN = frozenset({"train", "training", "trained", "trainer", "fit", "finetune", "pretrain", "learn"})
 _INFERENCE = frozenset(
-    {
-        "test", "tests", "testing", "val", "valid", "validate", "validation", "eval", "evaluate", "evaluation",
-        "infer", "inference", "predict", "prediction", "predictions", "predictor",
-    }
-)  # fmt: skip
-_DATA_WORD = re.compile(r"[xy]?(train|test|val|valid|eval)(loader|set|data|dataset|dataloader|dl|ds|iter|gen)?")
+    """
+    test tests testing val valid validate validation eval evaluate evaluation infer inference predict
+    prediction predictions predictor
+    """.split()
+)
+_DATA_WORD = re.compile(
+    r"[xy]?(train|test|val|valid|eval)(loader|set|data|dataset|dataloader|dl|ds|iter|gen)?"
+)
 # On its own "val" is as often short for "value", "valid" a mask, "eval" the built-in.
 _AMBIGUOUS_ALONE = frozenset({"val", "valid", "eval", "predict", "prediction", "predictions"})
 
-# Uses of train mode that are meant: GAN sampling, mean teachers, adaptation at test time, re-estimation of the
-# statistics, Monte Carlo dropout, transductive few-shot evaluation.
+# Uses of train mode that are meant: GAN sampling, mean teachers, adaptation at test time, re-estimation of
+# the statistics, Monte Carlo dropout, transductive few-shot evaluation.
 _DELIBERATE = frozenset(
-    {
-        "generator", "gen", "gan", "gans", "dcgan", "wgan", "cyclegan", "netg", "netd", "discriminator", "noise",
-        "latent", "latents", "teacher", "ema", "moco", "byol", "momentum", "adapt", "adapts", "adapted", "adaptation",
-        "adaptive", "tent", "cotta", "tta", "adabn", "recalibrate", "recalibration", "calibrate", "calibration",
-        "calib", "reestimate", "precise", "mc", "dropout", "bayesian", "bayes", "uncertainty", "episode", "episodes",
-        "episodic", "support", "query", "maml", "meta", "fewshot", "shot", "transductive", "adversarial", "attack",
-    }
-)  # fmt: skip
+    """
+    generator gen gan gans dcgan wgan cyclegan netg netd discriminator noise latent latents teacher ema
+    moco byol momentum adapt adapts adapted adaptation adaptive tent cotta tta adabn recalibrate
+    recalibration calibrate calibration calib reestimate precise mc dropout bayesian bayes uncertainty
+    episode episodes episodic support query maml meta fewshot shot transductive adversarial attack
+    """.split()
+)
 _DELIBERATE_TOGETHER = (frozenset({"update", "bn"}), frozenset({"reset", "bn"}), frozenset({"bn", "stats"}))
 _GAN_LETTERS = frozenset({"G", "D", "g", "netG", "netD"})
 _TEST_PACKAGES = frozenset({"pytest", "unittest"})
@@ -55,8 +56,8 @@ def words(name: str) -> frozenset[str]:
 class Evidence:
     """Why a forward pass is taken for inference.
 
-    ``no_grad`` tells that no gradients are recorded, ``function`` is the name of the running function that says
-    so, ``data`` the name of the data.
+    ``no_grad`` tells that no gradients are recorded, ``function`` is the name of the running function that
+    says so, ``data`` the name of the data.
     """
 
     no_grad: bool
@@ -93,7 +94,8 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
     if where.no_grad is None:
         if function is None and data is None:
             return None
-        if any(backward.where.functions == where.functions for backward in facts.backwards) and where.functions:
+        in_function = [event for event in facts.backwards if event.where.functions == where.functions]
+        if in_function and where.functions:
             return None  # names alone do not tell validation from training within one function
     return Evidence(where.no_grad is not None, function, data)
 
@@ -159,8 +161,8 @@ def _is_inside_training(facts: FileFacts, forward: Forward) -> bool:
     for backward in facts.backwards:
         if where.loops[-1:] != backward.where.loops[-1:]:
             continue
-        functions = backward.where.functions
-        if functions == where.functions or (where.loops and functions[: len(where.functions)] == where.functions):
+        functions, here = backward.where.functions, where.functions
+        if functions == here or (where.loops and functions[: len(here)] == here):
             return True
     return False
 

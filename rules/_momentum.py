@@ -1,0 +1,149 @@
+"""What BNL101 and BNL102 share: a momentum in the other framework's convention.
+
+PyTorch's momentum is the weight of the new batch in the running statistics, Keras's is the weight of the old
+statistics. Copied without ``1 - momentum``, either makes the running statistics those of the last batch or
+two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bnlint.rules import _support as support
+
+from bnlint.experiment import CHOSEN_FEATURES, Experiment, LayerSpec, Scalar
+from bnlint.finding import Confidence, Edit, Fix, Location, Safety, TraceStep
+from bnlint.frameworks.layers import LAYERS, LayerFacts, effective_batches
+from bnlint.frameworks.names import framework_of
+from bnlint.semantics import ir
+from bnlint.semantics.events import FileFacts, LayerBuilt, is_exactly
+from bnlint.semantics.values import Constant, Instance, Unknown, Value
+
+#: From here on the statistics remember 1.7 batches or fewer. Speed-run recipes that mean it stay below 0.5.
+SHORTEST_MEANT = 0.75
+
+_FALLBACK = {"torch": "torch.nn.BatchNorm2d", "keras": "keras.layers.BatchNormalization"}
+# The other framework's default eps beside the momentum tells where both were copied from.
+_FOREIGN_EPS = {"torch": 1e-3, "keras": 1e-5}
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A momentum taken over without conversion, and all that a finding says of it."""
+
+    location: Location
+    message: str
+    confidence: Confidence
+    trace: tuple[TraceStep, ...]
+    fix: Fix | None
+    experiment: Experiment
+
+
+def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:
+    for built in file.layers:
+        layer = LAYERS.get(built.instance.kind)
+        if layer is None or layer.kind != "batchnorm" or layer.framework != framework:
+            continue
+        value = built.instance.arguments.get(layer.momentum)
+        judged = _judge(value, layer) if value is not None else None
+        if judged is None or not _uses_statistics(file, built.instance):
+            continue
+        momentum, confidence = judged
+        spec = support.layer_spec(built.instance, momentum=momentum)
+        yield Copied(
+            built.location,
+            _message(layer, momentum, built.instance),
+            confidence,
+            built.where.calls,
+            _fix(built, layer, momentum),
+            Experiment("momentum-memory", framework, (spec,)),
+        )
+    for change in file.momentum_sets:
+        layer = LAYERS.get(change.kind) or LAYERS[_FALLBACK[framework_of(change.kind) or framework]]
+        judged = _judge(change.value, layer)
+        if layer.framework != framework or layer.kind != "batchnorm" or judged is None:
+            continue
+        momentum, confidence = judged
+        yield Copied(
+            change.location,
+            _message(layer, momentum, None),
+            confidence,
+            change.where.calls,
+            None,
+            Experiment("momentum-memory", framework, (_spec_of_kind(layer, momentum),)),
+        )
+
+
+def _judge(value: Value, layer: LayerFacts) -> tuple[float, Confidence] | None:
+    """The momentum and how sure it is; None unless every constant that the value may be is a copied one."""
+    constants = [atom for atom in value if isinstance(atom, Constant)]
+    others = [atom for atom in value if not isinstance(atom, Constant)]
+    wrong: list[float] = []
+    for atom in constants:
+        if isinstance(atom.value, bool) or not isinstance(atom.value, (int, float)):
+            return None
+        # Weight 1 and anything outside 0 … 1 are other questions: few-shot recipes mean 1.
+        if not SHORTEST_MEANT <= round(layer.new_batch_weight(atom.value), 10) < 1:
+            return None
+        wrong.append(float(atom.value))
+    if not wrong or not all(isinstance(atom, Unknown) for atom in others):
+        return None
+    by_default = all(atom.from_default for atom in constants)
+    if others and not by_default:
+        return None
+    worst = max(wrong, key=layer.new_batch_weight)
+    sure = not others and not any(atom.from_default for atom in constants)
+    return worst, Confidence.CERTAIN if sure else Confidence.LIKELY
+
+
+def _uses_statistics(file: FileFacts, instance: Instance) -> bool:
+    """Whether the running statistics, and so the momentum, are used at all."""
+    arguments = instance.arguments
+    tracks = arguments.get("track_running_stats")
+    if tracks is not None and not is_exactly(tracks, True):
+        return False
+    if is_exactly(arguments.get("trainable"), False):
+        return False
+    if any(is_exactly(arguments.get(name), True) for name in ("training", "is_training")):
+        return False
+    calls = [forward for forward in file.forwards if forward.target is instance]
+    always_batch = bool(calls) and all(is_exactly(forward.training, True) for forward in calls)
+    return not always_batch
+
+
+def _message(layer: LayerFacts, momentum: float, instance: Instance | None) -> str:
+    is_torch = layer.framework == "torch"
+    here, there = ("PyTorch", "Keras") if is_torch else ("Keras", "PyTorch")
+    weight = round(layer.new_batch_weight(momentum), 10)
+    name, converted = layer.momentum or "momentum", support.complement(momentum)
+    meaning = "the weight of the new batch" if is_torch else "the weight of the old statistics"
+    foreign = ""
+    if instance is not None and layer.eps:
+        value = _FOREIGN_EPS[layer.framework]
+        if support.sole_number(instance.arguments.get(layer.eps)) == value:
+            foreign = f" ({layer.eps}={value:g} is {there}'s default too)"
+    return (
+        f"{name}={momentum:g}{foreign} looks like {there}'s convention; {here}'s {name} is {meaning}, so the "
+        f"running statistics remember about {effective_batches(weight):.1f} batches, with {name}={converted} "
+        f"about {effective_batches(1 - weight):.1f}; if this is meant (transductive or few-shot evaluation, "
+        "statistics never used), suppress it"
+    )
+
+
+def _fix(built: LayerBuilt, layer: LayerFacts, momentum: float) -> Fix | None:
+    """Convert the number where it is written in the call; a name may serve other uses too."""
+    node = built.instance.argument_nodes.get(layer.momentum)
+    if not isinstance(node, ir.Const) or node.span is None or node.value != momentum:
+        return None
+    at = Location(built.location.path, *node.span)
+    converted = support.complement(momentum)
+    return Fix(Safety.UNSAFE, f"convert it to {converted}", (Edit(at, converted),))
+
+
+def _spec_of_kind(layer: LayerFacts, momentum: float) -> LayerSpec:
+    arguments: dict[str, Scalar] = {"momentum": momentum}
+    if "num_features" in layer.parameters:
+        arguments["num_features"] = CHOSEN_FEATURES
+    chosen = tuple(name for name in arguments if name != "momentum")
+    return LayerSpec(layer.rebuild_as or layer.name, arguments, chosen)

@@ -1,0 +1,194 @@
+"""What several rules need: experiments from layers, names for layers, edits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, Scalar
+from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
+from bnlint.frameworks.layers import LAYERS
+from bnlint.semantics.events import FileFacts, Forward, Layer, is_exactly, numbers
+from bnlint.semantics.intent import words
+from bnlint.semantics.values import Constant, Function, Instance, Value, only_constant
+
+# Arguments that change nothing that an experiment measures, or that it sets itself.
+_LEFT_OUT = frozenset({"device", "dtype", "process_group", "inplace", "noise_shape", "seed", "inputs"})
+
+
+def is_batchnorm(instance: Instance) -> bool:
+    return is_layer(instance) and LAYERS[instance.kind].kind == "batchnorm"
+
+
+def is_dropout(instance: Instance) -> bool:
+    return is_layer(instance) and LAYERS[instance.kind].kind == "dropout"
+
+
+def is_layer(instance: Instance) -> bool:
+    return instance.kind in LAYERS
+
+
+def short_name(instance: Instance) -> str:
+    return LAYERS[instance.kind].short_name
+
+
+def is_mode_dependent(instance: Instance) -> bool:
+    """Whether this layer may compute something else in train mode than in eval mode."""
+    facts = LAYERS.get(instance.kind)
+    if facts is None:
+        return False
+    arguments = instance.arguments
+    if facts.kind == "batchnorm":
+        return not is_exactly(arguments.get("track_running_stats"), False)
+    if facts.kind == "instancenorm":
+        return is_exactly(arguments.get("track_running_stats"), True)
+    return not any(is_zero(arguments.get(name)) for name in ("p", "rate"))
+
+
+def is_zero(value: Value | None) -> bool:
+    known, constant = only_constant(value or frozenset())
+    return known and constant == 0 and isinstance(constant, (int, float))
+
+
+def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
+    """The layer as its arguments tell, ``known`` in place of its own; what they leave open is named as chosen."""
+    facts = LAYERS[instance.kind]
+    arguments: dict[str, Scalar] = {}
+    chosen: list[str] = []
+    for name in (*facts.parameters, *(["trainable"] if facts.framework == "keras" else [])):
+        if name in _LEFT_OUT:
+            continue
+        renamed = "momentum" if name == facts.momentum else name
+        if renamed in known:
+            arguments[renamed] = known[renamed]
+            continue
+        value = instance.arguments.get(name)
+        if value is not None:
+            is_known, constant = only_constant(value)
+            if is_known:
+                arguments[renamed] = constant
+                continue
+            chosen.append(renamed)
+        if name == "num_features":
+            arguments[name] = CHOSEN_FEATURES
+            if name not in chosen:
+                chosen.append(name)
+    return LayerSpec(facts.rebuild_as or facts.name, arguments, tuple(chosen))
+
+
+def experiment(
+    kind: str, framework: str, layers: Iterable[Instance], forward: Forward | None = None
+) -> Experiment:
+    """The question for these layers; layers that are built alike are measured once.
+
+    With a ``forward`` whose target is nothing but one layer the source's own input is run as well.
+    """
+    specs: list[LayerSpec] = []
+    for instance in layers:
+        spec = layer_spec(instance)
+        if spec not in specs:
+            specs.append(spec)
+    source = None
+    if forward is not None and forward.sole_layer and len(specs) == 1:
+        shape, fill = forward.input_shape, forward.input_fill
+        source = None if shape is None or fill is None else InputSpec(shape, fill)
+    unknown = "" if specs else "the source does not tell which layers with two modes the object has"
+    return Experiment(kind, framework, tuple(specs), source, unknown)
+
+
+def describe(layers: Iterable[Layer]) -> str:
+    """``2 BatchNorm2d and 1 Dropout layers``, or ``its BatchNorm2d layer`` for a single one."""
+    counts = Counter(LAYERS[layer.instance.kind].short_name for layer in layers)
+    if list(counts.values()) == [1]:
+        return f"its {next(iter(counts))} layer"
+    return "its " + " and ".join(f"{count} {name}" for name, count in sorted(counts.items())) + " layers"
+
+
+def subject(forward: Forward) -> str:
+    return forward.receiver or (forward.target.cls.name if forward.target.cls else "the module")
+
+
+def built_and_mode(forward: Forward) -> list[TraceStep]:
+    """Where the object was built and put into its mode."""
+    built, mode = forward.built, forward.mode.train
+    if mode is None or mode.location == built.location:
+        new = " here, and a new module is in train mode" if forward.mode.surely_train else " here"
+        return [TraceStep(built.location, "built" + new)]
+    return [built, mode]
+
+
+def owns_same_layer(facts: FileFacts, owner: Instance, forward: Forward) -> bool:
+    """Whether ``owner`` is what runs, one of its layers, or holds one of its layers."""
+    mine = {layer.instance for layer in forward.layers}
+    if owner is forward.target or owner in mine:
+        return True
+    return any(
+        other.target is owner and not mine.isdisjoint(layer.instance for layer in other.layers)
+        for other in facts.forwards
+    )
+
+
+def insert(at: Location, text: str) -> Edit:
+    return Edit(Location(at.path, at.line, at.column, at.line, at.column), text)
+
+
+def eval_before(forward: Forward) -> Fix | None:
+    """Put ``RECEIVER.eval()`` on a line of its own before the statement, or before the ``with`` around it."""
+    if forward.receiver is None:
+        return None
+    place = forward.statement
+    block = forward.block
+    if block is not None and not _is_bound_between(forward, block):
+        place = block
+    # The edit must repeat the indentation without seeing it: a depth that is no multiple of four is left
+    # alone, since it may be made of tabs.
+    if (place.column - 1) % 4:
+        return None
+    text = f"{forward.receiver}.eval()\n" + " " * (place.column - 1)
+    return Fix(Safety.UNSAFE, f"put {forward.receiver} in eval mode first", (insert(place, text),))
+
+
+def _is_bound_between(forward: Forward, block: Location) -> bool:
+    """Whether the receiver may get its value after ``block`` begins, so that it has none before."""
+    if block.line <= forward.target.location.line <= forward.statement.line:
+        return True
+    models = {"models", "nets", "networks", "ensemble", "members", "modules", "values", "items", "learners"}
+    return any(
+        block.line <= loop.location.line and any(words(name) & models for name in loop.reads)
+        for loop in forward.where.loops
+    )
+
+
+def pass_training(forward: Forward, flag: bool, safety: Safety) -> Fix | None:
+    """Add ``training=`` to the call, unless the object's own ``call`` has no such parameter."""
+    if forward.edge is None or not _takes_training(forward.target):
+        return None
+    text = f"training={flag}"
+    edit = insert(forward.edge, f", {text}" if forward.needs_comma else text)
+    return Fix(safety, f"pass {text}", (edit,))
+
+
+def _takes_training(target: Instance) -> bool:
+    call = target.cls.lookup("call") if target.cls else None
+    if call is None:
+        return True
+    return all(
+        isinstance(atom, Function) and any(p.name == "training" or p.kind == "**" for p in atom.node.params)
+        for atom in call
+    )
+
+
+def complement(number: float) -> str:
+    """``1 - number`` as one would write it: ``0.01`` for 0.99."""
+    return repr(round(1 - number, 10))
+
+
+def sole_number(value: Value | None) -> float | None:
+    """The number that a value is, if it is one and nothing else."""
+    found, only = numbers(value or frozenset())
+    return as_float(found[0]) if only and len(found) == 1 else None
+
+
+def as_float(constant: Constant) -> float:
+    assert isinstance(constant.value, (int, float))
+    return float(constant.value)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from bnlint.rules import _support as support
+
+from bnlint.finding import Confidence, Finding, Safety, Severity, TraceStep
+from bnlint.frameworks.functions import KERAS_MODELS
+from bnlint.rule import Rule
+from bnlint.semantics.events import FileFacts, Forward, Layer, is_exactly
+
+
+class TapeWithoutTraining(Rule):
+    """A training step of one's own calls a Keras model without `training=True`.
+
+    ## What it does
+    Reports a call of a Keras model or layer with BatchNormalization or Dropout inside a `tf.GradientTape`
+    from which that model's gradients are taken, or of `self` inside a model's `train_step`, that does not
+    pass `training`.
+
+    ## Why is this bad?
+    Only `fit` puts layers into training mode. Called directly without `training=True`, BatchNormalization
+    normalises with its initial moving statistics and never moves them, and Dropout drops nothing. The model
+    is trained without batch normalisation.
+
+    ## Example
+    ```python
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    ```
+
+    ## Use instead
+    ```python
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(x, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    ```
+
+    ## When it does not fire
+    For a model whose own gradients are not asked for (a frozen feature extractor), when `training` is passed
+    in any form or its default is True, for layers that are or may be frozen, and for a further call of a
+    model that the file also calls with `training=True`.
+
+    ## How --verify confirms it
+    It takes a training step with the rebuilt layer: the moving statistics stay where they are, and move when
+    `training=True` is passed. A layer with `trainable=False` refutes it.
+
+    ## Fix safety
+    Unsafe: adding `training=True` changes what is trained, as it must.
+
+    ## References
+    - <https://www.tensorflow.org/guide/keras/writing_a_training_loop_from_scratch>
+    - <https://keras.io/api/layers/normalization_layers/batch_normalization/>
+    - <https://github.com/tensorflow/tensorflow/issues/31184>
+    """
+
+    code: ClassVar[str] = "BNL201"
+    name: ClassVar[str] = "tape-without-training"
+    severity: ClassVar[Severity] = Severity.ERROR
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
+        (b"keras", b"tensorflow"),
+        (b"GradientTape", b"train_step"),
+    )
+
+    def check(self, file: FileFacts) -> Iterator[Finding]:
+        for forward in file.forwards:
+            if forward.target.framework != "keras" or forward.input_kind == "symbolic":
+                continue
+            if forward.training is not None or is_exactly(forward.training_default, True):
+                continue
+            layers = [layer for layer in forward.layers if _is_live(layer)]
+            if not layers or _is_trained_elsewhere(file, layers):
+                continue
+            confidence = _confidence(file, forward)
+            if confidence is not None:
+                yield self._report(forward, layers, confidence)
+
+    def _report(self, forward: Forward, layers: list[Layer], confidence: Confidence) -> Finding:
+        steps = [forward.built, *forward.where.calls]
+        if forward.where.tape is not None:
+            steps.append(TraceStep(forward.where.tape.location, "gradients recorded here"))
+        one = len({layer.instance for layer in layers}) == 1
+        runs = "runs" if one else "run"
+        normalises = any(support.is_batchnorm(layer.instance) for layer in layers)
+        effect = "the moving statistics never move" if normalises else "nothing is dropped"
+        return self.finding(
+            forward.location,
+            f"{support.subject(forward)} is called for training without training=True: "
+            f"{support.describe(layers)} {runs} in inference mode, so {effect}",
+            confidence,
+            tuple(steps),
+            support.pass_training(forward, True, Safety.UNSAFE),
+            support.experiment("tape-step", "keras", (layer.instance for layer in layers)),
+        )
+
+
+def _is_live(layer: Layer) -> bool:
+    return layer.certain and not layer.frozen and support.is_mode_dependent(layer.instance)
+
+
+def _confidence(file: FileFacts, forward: Forward) -> Confidence | None:
+    """How sure it is that this call is one that trains the target; None where nothing says so."""
+    cls = forward.target.cls
+    in_train_step = forward.is_self and "train_step" in forward.where.functions
+    if in_train_step and cls is not None and cls.library_bases() & KERAS_MODELS:
+        return Confidence.CERTAIN
+    tape = forward.where.tape
+    if tape is None:
+        return None
+    gradients = [gradient for gradient in file.gradients if gradient.tape == tape.location]
+    sources = [source for gradient in gradients for source in gradient.sources]
+    if any(support.owns_same_layer(file, source, forward) for source in sources):
+        return Confidence.CERTAIN
+    return Confidence.LIKELY if any(gradient.sources_unknown for gradient in gradients) else None
+
+
+def _is_trained_elsewhere(file: FileFacts, layers: list[Layer]) -> bool:
+    """Whether each BatchNorm layer is also called with a hard-coded ``training=True``."""
+    norms = {layer.instance.location for layer in layers if support.is_batchnorm(layer.instance)}
+    trained = {
+        layer.instance.location
+        for forward in file.forwards
+        if is_exactly(forward.training, True)
+        for layer in forward.layers
+    }
+    return bool(norms) and norms <= trained
