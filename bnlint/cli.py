@@ -212,14 +212,15 @@ def _list_rules(rules: Sequence[Rule]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("code", "name", "default", "severity", "summary", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("code", "name", "default", "severity"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("summary")
     for rule in rules:
-        table.add_row(
-            rule.code, rule.name, "on" if rule.default else "off", rule.severity.value, _plain(rule.summary())
-        )
-    console = Console()
-    # Where the output is read by a program, a rule stays one line however long it is.
-    console.print(table, width=None if console.is_terminal else 1_000, no_wrap=not console.is_terminal)
+        state = "on" if rule.default else "off"
+        table.add_row(rule.code, rule.name, state, rule.severity.value, _plain(rule.summary()))
+    # Where a program reads the output, a rule stays one line however long it is.
+    Console(width=None if sys.stdout.isatty() else 1_000).print(table)
     return 0
 
 

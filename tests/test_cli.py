@@ -171,7 +171,7 @@ def test_standard_input(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--select", "BNL0O1"], "--select: no rule has the code or prefix 'BNL0O1'; did you mean 'BNL001'?"),
+        (["--select", "BML001"], "--select: no rule has the code or prefix 'BML001'; did you mean 'BNL001'?"),
         (["--ignore", "BNL900"], "--ignore: no rule has the code or prefix 'BNL900'"),
         (["--explain", "BNL0001"], "there is no rule 'BNL0001'; did you mean 'BNL001'?"),
         (["--explain", "mode-not-caled"], "did you mean 'mode-not-called'?"),

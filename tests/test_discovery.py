@@ -190,12 +190,18 @@ def test_notebooks_are_refused_in_words() -> None:
     assert "notebooks cannot be linted yet" in problem.message
 
 
-def test_directories_nested_deeper_than_python_recurses(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(1_200):
+def test_directories_nested_deeper_than_python_recurses() -> None:
+    depth = 1_200
+    for _ in range(depth):
         os.mkdir("d")
         os.chdir("d")
     Path("a.py").touch()
-    os.chdir(project)
-    assert [path.count("/") for path in found()] == [1_200]
+    try:
+        os.chdir("../" * depth)
+        assert [path.count("/") for path in found()] == [depth]
+    finally:  # pytest's own cleaning would recurse
+        os.chdir("d/" * depth)
+        os.remove("a.py")
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir("d")
