@@ -14,6 +14,7 @@ from bnlint.cli import main
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.finding import Confidence, Edit, Finding, Fix, Location, Safety, Severity, TraceStep
 from bnlint.rule import Rule, registry
+from bnlint.source.parse import Source
 
 BAD = "from torch import nn\n\nmodel = nn.Sequential(nn.BatchNorm2d(100))\nmodel.eval\n"
 DATABASE = Path(DIRECTORY, "results.sqlite3")
@@ -67,7 +68,7 @@ def analysed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     real = bnlint.semantics.analyse
 
-    def analyse(source: bnlint.semantics.Source) -> bnlint.semantics.FileFacts:
+    def analyse(source: Source) -> bnlint.semantics.FileFacts:
         paths.append(source.path)
         return real(source)
 
