@@ -185,6 +185,9 @@ class Calls(Expressions):
             states.append(self.state)
             value = join(value, constant(None))
         after = join_all(states)
+        if after is not None and not frame.functions:  # no closure can read its names any more
+            for name in frame.names:
+                after.slots.pop((frame, name), None)
         self.frame, self.contexts, self.statement, self.block = saved
         # A body that only raises: what follows the call is not run, but silence about it would be a guess.
         self.state = after if after is not None else self.before_raise

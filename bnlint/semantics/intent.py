@@ -19,11 +19,11 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 _TRAIN = frozenset({"train", "training", "trained", "trainer", "fit", "finetune", "pretrain", "learn"})
 _INFERENCE = frozenset(
-    """
-    test tests testing val valid validate validation eval evaluate evaluation infer inference predict
-    prediction predictions predictor
-    """.split()
-)
+    {
+        "test", "tests", "testing", "val", "valid", "validate", "validation", "eval", "evaluate",
+        "evaluation", "infer", "inference", "predict", "prediction", "predictions", "predictor",
+    }
+)  # fmt: skip
 _DATA_WORD = re.compile(
     r"[xy]?(train|test|val|valid|eval)(loader|set|data|dataset|dataloader|dl|ds|iter|gen)?"
 )
@@ -33,13 +33,15 @@ _AMBIGUOUS_ALONE = frozenset({"val", "valid", "eval", "predict", "prediction", "
 # Uses of train mode that are meant: GAN sampling, mean teachers, adaptation at test time, re-estimation of
 # the statistics, Monte Carlo dropout, transductive few-shot evaluation.
 _DELIBERATE = frozenset(
-    """
-    generator gen gan gans dcgan wgan cyclegan netg netd discriminator noise latent latents teacher ema
-    moco byol momentum adapt adapts adapted adaptation adaptive tent cotta tta adabn recalibrate
-    recalibration calibrate calibration calib reestimate precise mc dropout bayesian bayes uncertainty
-    episode episodes episodic support query maml meta fewshot shot transductive adversarial attack
-    """.split()
-)
+    {
+        "generator", "gen", "gan", "gans", "dcgan", "wgan", "cyclegan", "netg", "netd", "discriminator",
+        "noise", "latent", "latents", "teacher", "ema", "moco", "byol", "momentum", "adapt", "adapts",
+        "adapted", "adaptation", "adaptive", "tent", "cotta", "tta", "adabn", "recalibrate",
+        "recalibration", "calibrate", "calibration", "calib", "reestimate", "precise", "mc", "dropout",
+        "bayesian", "bayes", "uncertainty", "episode", "episodes", "episodic", "support", "query", "maml",
+        "meta", "fewshot", "shot", "transductive", "adversarial", "attack",
+    }
+)  # fmt: skip
 _DELIBERATE_TOGETHER = (frozenset({"update", "bn"}), frozenset({"reset", "bn"}), frozenset({"bn", "stats"}))
 _GAN_LETTERS = frozenset({"G", "D", "g", "netG", "netD"})
 _TEST_PACKAGES = frozenset({"pytest", "unittest"})

@@ -64,6 +64,7 @@ class Frame:
     nonlocals: set[str] = field(default_factory=set)
     returned: list[tuple[State, Value]] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def chain(self) -> Iterator[Frame]:
         frame: Frame | None = self
@@ -150,6 +151,7 @@ class Machine:
             while outer is not None and (outer, name) not in self.state.slots:
                 outer = outer.outer
             frame = outer or frame
+        frame.names.add(name)
         self.state.slots[frame, name] = value
 
     # Objects

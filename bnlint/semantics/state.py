@@ -46,22 +46,21 @@ class State:
         return State(self.slots.copy(), self.modes.copy(), self.doubtful)
 
     def join(self, other: State) -> State:
-        """The state after either of two paths. Both may be given up by the caller."""
+        """The state after either of two paths; ``other`` is used up."""
         doubtful = set(self.doubtful | other.doubtful)
-        for mine, theirs in ((self, other), (other, self)):
-            for key, value in mine.slots.items():
-                owner, name = key
-                there = theirs.slots.get(key)
-                if isinstance(owner, Instance) and there != value and owner in theirs.modes:
-                    doubtful.update((owner, name, atom) for atom in value - (there or frozenset()))
-        slots = other.slots.copy()
-        for key, value in self.slots.items():
-            there = slots.get(key)
-            slots[key] = value if there is None else join(value, there)
-        modes = other.modes.copy()
+        slots, modes = other.slots, other.modes
+        # Most of two branches is the same; the item views find what differs without a loop in Python.
+        for key in {key for key, _ in self.slots.items() ^ slots.items()}:
+            mine, theirs = self.slots.get(key), slots.get(key)
+            owner, name = key
+            if isinstance(owner, Instance) and owner in self.modes and owner in modes:
+                atoms = (mine or frozenset()) ^ (theirs or frozenset())
+                doubtful.update((owner, name, atom) for atom in atoms)
+            slots[key] = mine or theirs or frozenset() if mine is None or theirs is None else join(mine, theirs)
         for instance, mode in self.modes.items():
             known = modes.get(instance)
-            modes[instance] = mode if known is None else mode.join(known)
+            if known is not mode:
+                modes[instance] = mode if known is None else mode.join(known)
         return State(slots, modes, frozenset(doubtful))
 
     def assign(self, owner: object, name: str, value: Value) -> None:
