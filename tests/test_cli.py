@@ -302,3 +302,16 @@ def test_linting_imports_no_framework_and_runs_nothing(project: Path) -> None:
     )
     assert result.stdout.splitlines()[-1] == "set()"
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(("after", "shown"), [(0.0, True), (60.0, False)])
+def test_a_progress_bar_on_a_terminal_in_long_runs(
+    after: float, shown: bool, bad: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("bnlint.cli.PROGRESS_AFTER", after)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["--format", "json", bad]) == 1
+    output = capsys.readouterr()
+    assert len(json.loads(output.out)["findings"]) == 1, "standard output stays clean"
+    assert ("linting" in output.err) is shown
