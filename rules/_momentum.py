@@ -49,6 +49,8 @@ def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:
         judged = _judge(value, layer) if value is not None else None
         if judged is None or not _uses_statistics(file, built.instance):
             continue
+        if _is_unused_default(file, built, layer):
+            continue
         momentum, confidence = judged
         spec = support.layer_spec(built.instance, momentum=momentum)
         yield Copied(
@@ -95,6 +97,19 @@ def _judge(value: Value, layer: LayerFacts) -> tuple[float, Confidence] | None:
     worst = max(wrong, key=layer.new_batch_weight)
     sure = not others and not any(atom.from_default for atom in constants)
     return worst, Confidence.CERTAIN if sure else Confidence.LIKELY
+
+
+def _is_unused_default(file: FileFacts, built: LayerBuilt, layer: LayerFacts) -> bool:
+    """Whether the number is a parameter's default for which every caller in the file gives another value."""
+    value = built.instance.arguments[layer.momentum]
+    if not any(isinstance(atom, Constant) and atom.from_default for atom in value):
+        return False
+    return any(
+        other.location == built.location
+        and not any(isinstance(atom, Constant) and atom.from_default for atom in its)
+        for other in file.layers
+        if (its := other.instance.arguments.get(layer.momentum)) is not None
+    )
 
 
 def _uses_statistics(file: FileFacts, instance: Instance) -> bool:

@@ -51,7 +51,7 @@ def is_zero(value: Value | None) -> bool:
 
 
 def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
-    """The layer as its arguments tell, ``known`` in place of its own; what they leave open is named as chosen."""
+    """The layer as its arguments tell, ``known`` before its own; what they leave open is named as chosen."""
     facts = LAYERS[instance.kind]
     arguments: dict[str, Scalar] = {}
     chosen: list[str] = []

@@ -80,8 +80,8 @@ class PositionalEps(Rule):
             meant = f"; if Keras's momentum is meant, write momentum={support.complement(eps)}"
         return self.finding(
             built.location,
-            f"the positional argument {eps:g} is eps, which is added to the variance: at unit variance the outputs "
-            f"shrink by a factor of {1 / math.sqrt(1 + eps):.3g}, and the momentum is left alone{meant}",
+            f"the positional argument {eps:g} is eps, which is added to the variance: at unit variance the "
+            f"outputs shrink by a factor of {1 / math.sqrt(1 + eps):.3g}, and the momentum stays as it is{meant}",
             Confidence.CERTAIN,
             built.where.calls,
             _fix(built, eps),
