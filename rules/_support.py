@@ -96,12 +96,20 @@ def experiment(
     return Experiment(kind, framework, tuple(specs), source, unknown)
 
 
-def describe(layers: Iterable[Layer]) -> str:
-    """``2 BatchNorm2d and 1 Dropout layers``, or ``its BatchNorm2d layer`` for a single one."""
-    counts = Counter(LAYERS[layer.instance.kind].short_name for layer in layers)
-    if list(counts.values()) == [1]:
-        return f"its {next(iter(counts))} layer"
-    return "its " + " and ".join(f"{count} {name}" for name, count in sorted(counts.items())) + " layers"
+def describe(layers: Iterable[Layer], target: Instance | None = None) -> str:
+    """``its 2 BatchNorm2d and 1 Dropout layers``, ``its BatchNorm2d layer``, or ``this BatchNorm2d layer`` where
+    the layer is itself the target."""
+    counts = Counter(short_name(instance) for instance in {layer.instance: None for layer in layers})
+    one_each = max(counts.values(), default=0) == 1
+    names = " and ".join(name if one_each else f"{n} {name}" for name, n in sorted(counts.items()))
+    if counts.total() == 1:
+        return f"{'this' if any(layer.instance is target for layer in layers) else 'its'} {names} layer"
+    return f"its {names} layers"
+
+
+def is_one(layers: Iterable[Layer]) -> bool:
+    """Whether ``describe`` speaks of a single layer."""
+    return len({layer.instance for layer in layers}) == 1
 
 
 def subject(forward: Forward) -> str:

@@ -88,7 +88,7 @@ class InferenceInTrainMode(Rule):
         return self.finding(
             forward.location,
             f"{receiver} is in train mode, but this is inference, because {evidence}: "
-            f"{support.describe(layers)} {_effect(layers, evidence)}",
+            f"{_effect(forward, layers, evidence)}",
             Confidence.CERTAIN if certain else Confidence.LIKELY,
             _trace(forward, norms),
             _fix(file, forward),
@@ -100,18 +100,21 @@ def _is_live(layer: Layer) -> bool:
     return layer.mode is not None and layer.mode.surely_train and support.is_mode_dependent(layer.instance)
 
 
-def _effect(layers: list[Layer], evidence: Evidence) -> str:
-    """What the layers do in train mode, as the predicate of a sentence about them."""
-    ends = "s" if len({layer.instance for layer in layers}) == 1 else ""
+def _effect(forward: Forward, layers: list[Layer], evidence: Evidence) -> str:
+    """What the layers do in train mode."""
     norms = [layer for layer in layers if not support.is_dropout(layer.instance)]
-    if not norms:
-        return f"drop{ends} values at random"
-    moving = ", even under no_grad" if evidence.no_grad else ""
-    dropping = "; dropout drops values" if len(norms) < len(layers) else ""
-    return (
-        f"normalise{ends} with the statistics of the inference data and move{ends} the running statistics"
-        f"{moving}{dropping}"
-    )
+    dropouts = [layer for layer in layers if support.is_dropout(layer.instance)]
+    effects = []
+    if norms:
+        s = "s" if support.is_one(norms) else ""
+        effects.append(
+            f"{support.describe(norms, forward.target)} normalise{s} with the statistics of the inference data "
+            f"and move{s} the running statistics" + (", even under no_grad" if evidence.no_grad else "")
+        )
+    if dropouts:
+        s = "s" if support.is_one(dropouts) else ""
+        effects.append(f"{support.describe(dropouts, forward.target)} drop{s} values")
+    return "; ".join(effects)
 
 
 def _trace(forward: Forward, norms: list[Layer]) -> tuple[TraceStep, ...]:

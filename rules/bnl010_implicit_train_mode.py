@@ -70,15 +70,15 @@ class ImplicitTrainMode(Rule):
 
     def _report(self, forward: Forward, layers: list[Layer]) -> Finding:
         receiver = support.subject(forward)
-        plural = "s" if len(layers) == 1 else ""
+        ending = "s" if support.is_one(layers) else ""
         steps = [*support.built_and_mode(forward), *forward.where.calls]
         if forward.read_at is not None:
             steps.append(TraceStep(forward.read_at, "read here"))
         return self.finding(
             forward.location,
             f"the output of {receiver} is read, but nobody chose its mode; a new module is in train mode, so "
-            f"{support.describe(layers)} normalise{plural} with the statistics of this very input; "
-            "call eval() first, or train() if that is meant",
+            f"{support.describe(layers, forward.target)} normalise{ending} with the statistics of this very "
+            "input; call eval() first, or train() if that is meant",
             Confidence.LIKELY,
             tuple(steps),
             support.eval_before(forward),

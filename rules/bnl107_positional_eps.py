@@ -48,9 +48,9 @@ class PositionalEps(Rule):
     difference above 1 % confirms.
 
     ## Fix safety
-    Unsafe: `momentum=1 - x` changes the outputs and the statistics, and whether the author meant Keras's
-    momentum is a guess. Offered only for a number between 0 and 1 that is the last positional argument,
-    beside no other momentum.
+    Unsafe: `momentum=1 - x` (or `momentum=x` below 0.5, where it is taken for PyTorch's own) changes the
+    outputs and the statistics, and what the author meant is a guess. Offered only for a number between 0 and
+    1 that is the last positional argument, beside no other momentum.
 
     ## References
     - <https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html>
@@ -76,8 +76,8 @@ class PositionalEps(Rule):
 
     def _report(self, built: LayerBuilt, eps: float) -> Finding:
         meant = ""
-        if 0 < eps < 1:
-            meant = f"; if Keras's momentum is meant, write momentum={support.complement(eps)}"
+        if 0 < eps < 1 and "momentum" not in built.instance.arguments:
+            meant = f"; if momentum is meant, write momentum={_momentum(eps)}"
         return self.finding(
             built.location,
             f"the positional argument {eps:g} is eps, which is added to the variance: at unit variance the "
@@ -87,6 +87,11 @@ class PositionalEps(Rule):
             _fix(built, eps),
             Experiment("eps-gap", "torch", (support.layer_spec(built.instance, eps=eps),)),
         )
+
+
+def _momentum(number: float) -> str:
+    """What the number means as a momentum: from 0.5 on it is taken for one in Keras's convention."""
+    return support.complement(number) if number >= 0.5 else repr(number)
 
 
 def _fix(built: LayerBuilt, eps: float) -> Fix | None:
@@ -99,6 +104,6 @@ def _fix(built: LayerBuilt, eps: float) -> Fix | None:
         return None
     if not positional or positional[-1].value is not node:
         return None
-    text = f"momentum={support.complement(eps)}"
+    text = f"momentum={_momentum(eps)}"
     at = Location(built.location.path, *node.span)
     return Fix(Safety.UNSAFE, f"write {text}", (Edit(at, text),))

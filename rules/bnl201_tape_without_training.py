@@ -81,14 +81,13 @@ class TapeWithoutTraining(Rule):
         steps = [forward.built, *forward.where.calls]
         if forward.where.tape is not None:
             steps.append(TraceStep(forward.where.tape.location, "gradients recorded here"))
-        one = len({layer.instance for layer in layers}) == 1
-        runs = "runs" if one else "run"
+        runs = "runs" if support.is_one(layers) else "run"
         normalises = any(support.is_batchnorm(layer.instance) for layer in layers)
         effect = "the moving statistics never move" if normalises else "nothing is dropped"
         return self.finding(
             forward.location,
             f"{support.subject(forward)} is called for training without training=True: "
-            f"{support.describe(layers)} {runs} in inference mode, so {effect}",
+            f"{support.describe(layers, forward.target)} {runs} in inference mode, so {effect}",
             confidence,
             tuple(steps),
             support.pass_training(forward, True, Safety.UNSAFE),

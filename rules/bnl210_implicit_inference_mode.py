@@ -73,12 +73,11 @@ class ImplicitInferenceMode(Rule):
         steps = [forward.built, *forward.where.calls]
         if forward.read_at is not None:
             steps.append(TraceStep(forward.read_at, "read here"))
-        one = len({layer.instance for layer in layers}) == 1
-        uses, only = ("uses", "only scales") if one else ("use", "only scale")
+        uses, only = ("uses", "only scales") if support.is_one(layers) else ("use", "only scale")
         return self.finding(
             forward.location,
             f"{support.subject(forward)} is called without training=, which is inference mode: "
-            f"{support.describe(layers)} {uses} the initial moving statistics and {only} by "
+            f"{support.describe(layers, forward.target)} {uses} the initial moving statistics and {only} by "
             f"1/sqrt(1 + epsilon) = {_factor(layers[0])}; pass training=True or training=False",
             Confidence.LIKELY,
             tuple(steps),
@@ -114,4 +113,4 @@ def _factor(layer: Layer) -> str:
         default = facts.defaults[facts.eps]
         assert isinstance(default, float)
         epsilon = default
-    return f"{1 / math.sqrt(1 + epsilon):.4f}"
+    return f"{1 / math.sqrt(1 + epsilon):.6g}"

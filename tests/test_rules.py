@@ -1,0 +1,186 @@
+"""Every rule against its fixtures: what is found, what is not, what the fix does, and what the machine says.
+
+``fixtures/<rule>/`` holds programs with ``# expect: CODE`` at the end of the first line of every expected
+finding.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from bnlint.engine import lint_bytes, lint_text
+from bnlint.experiment import Experiment, LayerSpec, Scalar
+from bnlint.finding import Edit, Finding, Safety, Verdict
+from bnlint.rule import SECTIONS, registry
+from bnlint.verify import verify
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+RULES = [rule for rule in registry().values() if rule.code.startswith("BNL")]
+FOLDERS = {rule.name: rule for rule in RULES}
+FILES = sorted(path for path in FIXTURES.glob("*/*.py") if path.parent.name in FOLDERS)
+BAD = [path for path in FILES if "# expect:" in path.read_text("utf-8")]
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def findings_in(path: Path) -> tuple[Finding, ...]:
+    result = lint_bytes(path.read_bytes(), path.name, RULES)
+    assert not result.diagnostics
+    return result.findings
+
+
+def expected_in(path: Path) -> set[tuple[str, int]]:
+    lines = enumerate(path.read_text("utf-8").splitlines(), start=1)
+    return {
+        (code, number)
+        for number, line in lines
+        if (mark := re.search(r"# expect: ([A-Z0-9 ]+)$", line))
+        for code in mark[1].split()
+    }
+
+
+def applied(text: str, edits: tuple[Edit, ...]) -> str:
+    lines = text.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    for edit in sorted(edits, key=lambda edit: edit.location, reverse=True):
+        at = edit.location
+        begin, end = starts[at.line - 1] + at.column - 1, starts[at.end_line - 1] + at.end_column - 1
+        text = text[:begin] + edit.replacement + text[end:]
+    return text
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_fixture_has_the_findings_that_it_marks(path: Path) -> None:
+    assert {(finding.code, finding.location.line) for finding in findings_in(path)} == expected_in(path)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_rule_has_enough_bad_and_good_fixtures(name: str) -> None:
+    own = [path for path in FILES if path.parent.name == name]
+    bad = [path for path in own if path.name.startswith("bad_")]
+    assert len(bad) >= 3 and len(own) - len(bad) >= 3
+    for path in own:
+        codes = {code for code, _ in expected_in(path)}
+        assert (FOLDERS[name].code in codes) if path in bad else not codes
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_the_documentation_is_complete(rule: object) -> None:
+    text = type(rule).documentation()  # type: ignore[attr-defined]
+    summary, _, rest = text.partition("\n\n")
+    assert summary.endswith(".") and "\n" not in summary
+    sections = re.split(r"^## (.+)\n", rest, flags=re.M)[1:]
+    assert tuple(sections[::2]) == SECTIONS
+    assert all(len(body.strip()) > 20 for body in sections[1::2])
+    examples = re.findall(r"```python\n(.*?)```", rest, flags=re.S)
+    assert len(examples) == 2 and examples[0] != examples[1]
+    for example in examples:
+        ast.parse(example)
+
+
+@pytest.mark.parametrize("path", BAD, ids=name_of)
+def test_a_finding_says_what_and_where_in_one_line_and_has_an_experiment(path: Path) -> None:
+    for finding in findings_in(path):
+        assert "\n" not in finding.message and finding.message[-1] not in ".:; "
+        assert all(
+            step.message and step.message[0].islower() or "()" in step.message for step in finding.trace
+        )
+        assert finding.experiment is not None
+        assert finding.experiment.layers or finding.experiment.unknown
+
+
+@pytest.mark.parametrize("path", BAD, ids=name_of)
+def test_a_fix_removes_its_finding_and_nothing_else_changes(path: Path) -> None:
+    text = path.read_text("utf-8")
+    before = findings_in(path)
+    for finding in before:
+        if finding.fix is None:
+            continue
+        assert finding.fix.safety is (Safety.SAFE if finding.code == "BNL210" else Safety.UNSAFE)
+        fixed = applied(text, finding.fix.edits)
+        ast.parse(fixed)
+        left = lint_text(fixed, path.name, RULES).findings
+        # Neither this finding nor a new one in its place; a fix may remove others along with its own.
+        assert {kind(one, fixed) for one in left} <= {kind(one, text) for one in before} - {
+            kind(finding, text)
+        }
+        touched = {edit.location.line for edit in finding.fix.edits}
+        matcher = difflib.SequenceMatcher(None, text.splitlines(), fixed.splitlines(), autojunk=False)
+        for tag, first, last, _, _ in matcher.get_opcodes():
+            assert tag == "equal" or set(range(first + 1, max(last, first + 1) + 1)) <= touched
+
+
+def kind(finding: Finding, text: str) -> tuple[str, str, int]:
+    """A finding by its rule and its line's own text, since a fix moves lines; the n-th of equal lines."""
+    lines = text.splitlines()
+    line = lines[finding.location.line - 1]
+    return finding.code, line, lines[: finding.location.line].count(line)
+
+
+def test_every_rule_offers_a_fix_somewhere() -> None:
+    fixed = {finding.code for path in BAD for finding in findings_in(path) if finding.fix}
+    assert fixed == {rule.code for rule in RULES}
+
+
+# The same questions, asked of layers for which the rule's claim is false.
+NULLS: Mapping[str, dict[str, Scalar]] = {
+    "BNL001": {"track_running_stats": False},
+    "BNL002": {"track_running_stats": False},
+    "BNL010": {"track_running_stats": False},
+    "BNL101": {"momentum": 0.1},
+    "BNL102": {"momentum": 0.9},
+    "BNL107": {"eps": 1e-5},
+    "BNL201": {"trainable": False},
+    "BNL210": {"trainable": False},
+}
+
+
+def null_of(finding: Finding) -> Finding:
+    assert finding.experiment is not None
+    norms = [layer for layer in finding.experiment.layers if "BatchNorm" in layer.kind]
+    changed = [LayerSpec(norm.kind, {**norm.arguments, **NULLS[finding.code]}, norm.chosen) for norm in norms]
+    experiment: Experiment = replace(finding.experiment, layers=tuple(changed))
+    return replace(finding, experiment=experiment)
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[list[Finding], list[Finding]]:
+    """Each distinct experiment of the bad fixtures, and one null case per rule, measured in one run."""
+    if any(find_spec(package) is None for package in ("torch", "keras")):
+        pytest.skip("torch and keras are not installed")
+    claims = [
+        finding
+        for path in BAD
+        for finding in findings_in(path)
+        if finding.experiment is not None and finding.experiment.layers
+    ]
+    nulls = list({finding.code: null_of(finding) for finding in claims}.values())
+    answers = verify([*claims, *nulls], "cpu")
+    return answers[: len(claims)], answers[len(claims) :]
+
+
+def test_every_bad_finding_with_layers_is_confirmed(measured: tuple[list[Finding], list[Finding]]) -> None:
+    claims, _ = measured
+    assert {finding.code for finding in claims} == set(NULLS)
+    for finding in claims:
+        assert finding.verification is not None
+        assert finding.verification.verdict is Verdict.CONFIRMED, (finding, finding.verification.reason)
+
+
+@pytest.mark.parametrize("code", NULLS)
+def test_the_null_case_is_refuted(measured: tuple[list[Finding], list[Finding]], code: str) -> None:
+    (null,) = (finding for finding in measured[1] if finding.code == code)
+    assert null.verification is not None
+    assert null.verification.verdict is Verdict.REFUTED, null.verification.reason
