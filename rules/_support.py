@@ -97,11 +97,14 @@ def experiment(
 
 
 def describe(layers: Iterable[Layer], target: Instance | None = None) -> str:
-    """``its 2 BatchNorm2d and 1 Dropout layers``, ``its BatchNorm2d layer``, or ``this BatchNorm2d layer`` where
-    the layer is itself the target."""
+    """``its 2 BatchNorm2d and 1 Dropout layers``, ``its BatchNorm2d layer``, or ``this BatchNorm2d layer``.
+
+    The last is said where the one layer is itself the target.
+    """
     counts = Counter(short_name(instance) for instance in {layer.instance: None for layer in layers})
     one_each = max(counts.values(), default=0) == 1
-    names = " and ".join(name if one_each else f"{n} {name}" for name, n in sorted(counts.items()))
+    named = [name if one_each else f"{count} {name}" for name, count in sorted(counts.items())]
+    names = " and ".join(named)
     if counts.total() == 1:
         return f"{'this' if any(layer.instance is target for layer in layers) else 'its'} {names} layer"
     return f"its {names} layers"

@@ -108,8 +108,8 @@ def _effect(forward: Forward, layers: list[Layer], evidence: Evidence) -> str:
     if norms:
         s = "s" if support.is_one(norms) else ""
         effects.append(
-            f"{support.describe(norms, forward.target)} normalise{s} with the statistics of the inference data "
-            f"and move{s} the running statistics" + (", even under no_grad" if evidence.no_grad else "")
+            f"{support.describe(norms, forward.target)} normalise{s} with the statistics of the inference "
+            f"data and move{s} the running statistics" + (", even under no_grad" if evidence.no_grad else "")
         )
     if dropouts:
         s = "s" if support.is_one(dropouts) else ""

@@ -81,7 +81,7 @@ class PositionalEps(Rule):
         return self.finding(
             built.location,
             f"the positional argument {eps:g} is eps, which is added to the variance: at unit variance the "
-            f"outputs shrink by a factor of {1 / math.sqrt(1 + eps):.3g}, and the momentum stays as it is{meant}",
+            f"outputs shrink by a factor of {1 / math.sqrt(1 + eps):.3g}; the momentum stays as it is{meant}",
             Confidence.CERTAIN,
             built.where.calls,
             _fix(built, eps),

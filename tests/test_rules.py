@@ -94,9 +94,7 @@ def test_the_documentation_is_complete(rule: object) -> None:
 def test_a_finding_says_what_and_where_in_one_line_and_has_an_experiment(path: Path) -> None:
     for finding in findings_in(path):
         assert "\n" not in finding.message and finding.message[-1] not in ".:; "
-        assert all(
-            step.message and step.message[0].islower() or "()" in step.message for step in finding.trace
-        )
+        assert all(step.message[0].islower() or "()" in step.message for step in finding.trace)
         assert finding.experiment is not None
         assert finding.experiment.layers or finding.experiment.unknown
 
