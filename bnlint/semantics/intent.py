@@ -24,9 +24,7 @@ _INFERENCE = frozenset(
         "evaluation", "infer", "inference", "predict", "prediction", "predictions", "predictor",
     }
 )  # fmt: skip
-_DATA_WORD = re.compile(
-    r"[xy]?(train|test|val|valid|eval)(loader|set|data|dataset|dataloader|dl|ds|iter|gen)?"
-)
+_DATA_WORD = re.compile(r"[xy]?(train|test|val|valid|eval)(loader|set|data|dataset|dataloader|dl|ds|iter|gen)?s?")
 # On its own "val" is as often short for "value", "valid" a mask, "eval" the built-in.
 _AMBIGUOUS_ALONE = frozenset({"val", "valid", "eval", "predict", "prediction", "predictions"})
 
@@ -90,7 +88,7 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
             return None  # re-estimates the statistics, or measures the training itself
         if _is_inside_training(facts, forward):
             return None
-        if forward.input_kind == "eager" and forward.read_at is None:
+        if forward.eager_input and forward.read_at is None:
             return None  # a warm-up or a probe for shapes: nobody reads what it computes
     function = _inference_function(where.functions)
     if where.no_grad is None:
