@@ -105,8 +105,7 @@ def _is_unused_default(file: FileFacts, built: LayerBuilt, layer: LayerFacts) ->
     if not any(isinstance(atom, Constant) and atom.from_default for atom in value):
         return False
     return any(
-        other.location == built.location
-        and not any(isinstance(atom, Constant) and atom.from_default for atom in its)
+        other.location == built.location and not any(isinstance(atom, Constant) and atom.from_default for atom in its)
         for other in file.layers
         if (its := other.instance.arguments.get(layer.momentum)) is not None
     )

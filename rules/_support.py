@@ -76,9 +76,7 @@ def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
     return LayerSpec(facts.rebuild_as or facts.name, arguments, tuple(chosen))
 
 
-def experiment(
-    kind: str, framework: str, layers: Iterable[Instance], forward: Forward | None = None
-) -> Experiment:
+def experiment(kind: str, framework: str, layers: Iterable[Instance], forward: Forward | None = None) -> Experiment:
     """The question for these layers; layers that are built alike are measured once.
 
     With a ``forward`` whose target is nothing but one layer the source's own input is run as well.

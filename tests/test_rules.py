@@ -111,9 +111,7 @@ def test_a_fix_removes_its_finding_and_nothing_else_changes(path: Path) -> None:
         ast.parse(fixed)
         left = lint_text(fixed, path.name, RULES).findings
         # Neither this finding nor a new one in its place; a fix may remove others along with its own.
-        assert {kind(one, fixed) for one in left} <= {kind(one, text) for one in before} - {
-            kind(finding, text)
-        }
+        assert {kind(one, fixed) for one in left} <= {kind(one, text) for one in before} - {kind(finding, text)}
         touched = {edit.location.line for edit in finding.fix.edits}
         matcher = difflib.SequenceMatcher(None, text.splitlines(), fixed.splitlines(), autojunk=False)
         for tag, first, last, _, _ in matcher.get_opcodes():
@@ -182,3 +180,15 @@ def test_the_null_case_is_refuted(measured: tuple[list[Finding], list[Finding]],
     (null,) = (finding for finding in measured[1] if finding.code == code)
     assert null.verification is not None
     assert null.verification.verdict is Verdict.REFUTED, null.verification.reason
+
+
+@pytest.mark.parametrize("indent, is_fixed", [("    ", True), ("\t", False), ("  ", False)])
+def test_a_line_is_inserted_only_where_its_indentation_is_sure(indent: str, is_fixed: bool) -> None:
+    code = f"""import torch
+net = torch.nn.BatchNorm1d(3)
+def predict(x):
+{indent}with torch.no_grad():
+{indent}{indent}return net(x)
+"""
+    (finding,) = lint_text(code, "program.py", RULES).findings
+    assert finding.code == "BNL002" and (finding.fix is not None) is is_fixed
