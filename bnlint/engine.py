@@ -10,13 +10,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bnlint.cache import ResultCache
 from bnlint.config import Settings
 from bnlint.errors import FileError
-from bnlint.finding import Diagnostic, Finding, Report
+from bnlint.finding import Confidence, Diagnostic, Finding, Location, Report
 from bnlint.rule import FILE_ERROR_CODE, Rule
 from bnlint.source.decode import decode, split_lines
 from bnlint.source.discovery import DEFAULT_EXCLUDE, Patterns, SourceFile, discover, patterns
@@ -107,8 +107,7 @@ def lint_bytes(data: bytes, path: str, rules: Sequence[Rule]) -> FileResult:
 def lint_text(text: str, path: str, rules: Sequence[Rule], *, heed_noqa: bool = True) -> FileResult:
     """Lint one decoded file. Whatever goes wrong becomes one diagnostic; nothing is raised."""
     try:
-        unique = {finding.sort_key: finding for finding in _findings(text, path, rules)}
-        findings = [finding for _, finding in sorted(unique.items())]
+        findings = _once_a_place(_findings(text, path, rules))
         if findings and heed_noqa:
             lines = split_lines(text)
             findings = [finding for finding in findings if not suppressed(finding, lines)]
@@ -117,6 +116,18 @@ def lint_text(text: str, path: str, rules: Sequence[Rule], *, heed_noqa: bool = 
     except Exception as error:  # MemoryError and RecursionError among them: the other files go on
         return FileResult(diagnostics=(_internal_error(path, "analysing this file", error),))
     return FileResult(tuple(findings))
+
+
+def _once_a_place(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding of a rule at a place: several callers may lead there, the surest of them is shown."""
+    surest = list(Confidence)
+    best: dict[tuple[Location, str], Finding] = {}
+    for finding in findings:
+        place = (finding.location, finding.code)
+        other = best.get(place)
+        if other is None or surest.index(finding.confidence) < surest.index(other.confidence):
+            best[place] = finding
+    return sorted(best.values(), key=lambda finding: finding.sort_key)
 
 
 def _findings(text: str, path: str, rules: Sequence[Rule]) -> Iterator[Finding]:

@@ -38,8 +38,8 @@ class ImplicitTrainMode(Rule):
 
     ## When it does not fire
     When the file sets the module's mode anywhere, hands its parameters to an optimiser or trains at all; in
-    tests; when the output is not read; when the input does not come from the script itself; under `no_grad`,
-    where inference-in-train-mode (BNL002) speaks.
+    tests; when the output is not read, or is that of random numbers and only printed; when the input does not
+    come from the script itself; under `no_grad`, where inference-in-train-mode (BNL002) speaks.
 
     ## How --verify confirms it
     It rebuilds the BatchNorm layers and compares train with eval mode; where the module is a single BatchNorm
@@ -105,7 +105,7 @@ def _applies(file: FileFacts, forward: Forward) -> bool:
         and mode.train.location == target.location
         and forward.where.from_script
         and forward.where.no_grad is None
-        and forward.input_kind == "eager"
+        and forward.eager_input
         and forward.read_at is not None
         and not (forward.trained or forward.is_self)
         and not _is_managed(file, forward)

@@ -41,8 +41,8 @@ class ImplicitInferenceMode(Rule):
 
     ## When it does not fire
     On the symbolic tensors of a functional model, inside `call` and other methods of the model, when the
-    model is fitted, compiled or loaded anywhere, when the output is not read, in tests, and inside a gradient
-    tape, where tape-without-training (BNL201) speaks.
+    model is fitted, compiled or loaded anywhere, when the output is not read, or is that of random numbers and
+    only printed, in tests, and inside a gradient tape, where tape-without-training (BNL201) speaks.
 
     ## How --verify confirms it
     It rebuilds the BatchNormalization layers and compares the call with one that passes `training=True`;
@@ -98,7 +98,7 @@ def _applies(file: FileFacts, forward: Forward) -> bool:
         and (default is None or is_exactly(default, None) or is_exactly(default, False))
         and forward.where.from_script
         and forward.where.tape is None
-        and forward.input_kind == "eager"
+        and forward.eager_input
         and forward.read_at is not None
         and not forward.is_self
         and not any(support.owns_same_layer(file, owner, forward) for owner in file.settled)

@@ -186,8 +186,10 @@ def test_agrees_with_flake8(tmp_path: Path) -> None:
     for name, text in FILES.items():
         (tmp_path / f"{name}.py").write_bytes(text.encode())
     run = subprocess.run(
-        [sys.executable, "-m", "flake8", "--config=flake8.ini", "--select=BNL", "--jobs=1"]
-        + ["--format=%(path)s:%(row)d:%(code)s", *(f"{name}.py" for name in FILES)],
+        [
+            *(sys.executable, "-m", "flake8", "--config=flake8.ini", "--select=BNL", "--jobs=1"),
+            *("--format=%(path)s:%(row)d:%(code)s", *(f"{name}.py" for name in FILES)),
+        ],
         check=False,
         cwd=tmp_path,
         capture_output=True,

@@ -32,8 +32,9 @@ TORCH_BASES = frozenset({"torch.nn.Module", *TORCH_CONTAINERS})
 
 #: Methods of ``nn.Module`` that return the module itself and leave its mode alone.
 TORCH_CHAINING = frozenset(
-    {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "type", "requires_grad_", "share_memory", "xpu", "to_empty"}
-)
+    {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "type", "requires_grad_", "share_memory", "xpu",
+     "to_empty"}
+)  # fmt: skip
 TORCH_PARTS = frozenset({"modules", "children", "named_modules", "named_children"})
 TORCH_PARAMETERS = frozenset({"parameters", "named_parameters", "state_dict", "buffers", "named_buffers"})
 
@@ -62,18 +63,25 @@ TENSOR_MAKERS: dict[str, float | None] = {
     "keras.ops.convert_to_tensor": None, "keras.ops.array": None, "keras.backend.ones": 1.0, "keras.backend.zeros": 0.0,
     "keras.backend.constant": None, "keras.backend.variable": None,
 }  # fmt: skip
-SYMBOLIC_INPUTS = frozenset({"keras.Input", "tensorflow.placeholder", "tensorflow.compat.v1.placeholder", "keras.backend.placeholder"})
+#: Makers of tensors whose values mean nothing: what a model gives for them tells a reader little.
+RANDOM_MAKERS = frozenset(
+    name for name in TENSOR_MAKERS if "rand" in name or name.endswith((".normal", ".uniform", ".empty", ".Tensor"))
+)
+SYMBOLIC_INPUTS = frozenset(
+    {"keras.Input", "tensorflow.placeholder", "tensorflow.compat.v1.placeholder", "keras.backend.placeholder"}
+)
 
 #: What asks a tensor for something else than its values.
 SHAPE_ATTRIBUTES = frozenset(
     {"shape", "size", "dim", "ndim", "ndimension", "dtype", "device", "numel", "requires_grad", "is_cuda", "nelement",
      "get_shape", "grad_fn", "stride", "is_contiguous", "type", "rank"}
 )  # fmt: skip
-#: Methods that hand a tensor's values to the rest of the program.
-READING_METHODS = frozenset({"numpy", "tolist", "item", "equal", "allclose", "__eq__"})
+#: Methods and functions that compare a tensor's values, and those that only hand them on or show them.
+COMPARING_METHODS = frozenset({"equal", "allclose", "__eq__"})
+READING_METHODS = frozenset({"numpy", "tolist", "item"})
 READING_FUNCTIONS = frozenset({"print", "repr", "str", "float", "list"})
-READING_ENDINGS = ("allclose", "assert_close", "assert_allclose", "array_equal", "assert_equal", "assert_array_equal",
-                   "assert_almost_equal", "isclose", "pprint")  # fmt: skip
+COMPARING_ENDINGS = ("allclose", "assert_close", "assert_allclose", "array_equal", "assert_equal", "assert_array_equal",
+                   "assert_almost_equal", "isclose")  # fmt: skip
 
 #: Roots of packages whose functions do not change the mode of a model they are given.
 HARMLESS_ROOTS = frozenset(

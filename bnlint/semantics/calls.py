@@ -153,7 +153,9 @@ class Calls(Expressions):
         if function.strange_decorator:  # it may put its arguments into a mode of its own before the body runs
             self.forget_modes(everything | (frozenset({receiver}) if receiver else NOTHING))
         span = node.span if isinstance(node, (ir.Call, ir.Attr)) else None
-        step = TraceStep(self.location(span), f"{function.name}() called here")
+        name = function.owner.name if function.name == "__init__" and function.owner else function.name
+        # Only a place in the source can be shown; a representative object is built nowhere.
+        step = TraceStep(self.location(span), f"{name}() called here") if span is not None else None
         frame = self._enter(function, (id(node), id(function)), step, self.frame.from_script)
         frame.receiver = receiver
         return self.run_body(frame, function, receiver, arguments)
@@ -218,7 +220,7 @@ class Calls(Expressions):
 
     def instantiate(self, cls: Class, arguments: Arguments, node: ir.Expr) -> Value:
         framework = self.framework_of_bases(cls.library_bases())
-        span = node.span if isinstance(node, (ir.Call, ir.Attr)) else None
+        span = node.span if isinstance(node, (ir.Call, ir.Attr)) else cls.node.span
         instance, _ = self.new_object(node, cls.name, span, cls=cls, framework=framework)
         if cls.has_unknown_base and framework == "torch":
             assert self.state is not None
@@ -331,8 +333,8 @@ class Calls(Expressions):
         elif name in ("pop", "get", "setdefault"):
             known_key, key = only_constant(first)
             assert self.state is not None
-            held = self.state.slots.get((owner, repr(key))) if known_key else None
-            return held if held is not None else self.elements(frozenset({owner})) | UNKNOWN
+            item_there = self.state.slots.get((owner, repr(key))) if known_key else None
+            return item_there if item_there is not None else self.elements(frozenset({owner})) | UNKNOWN
         elif name == "copy":
             return frozenset({owner})
         return UNKNOWN
@@ -399,8 +401,9 @@ class Calls(Expressions):
         if name == "backward":
             self._backward(node, frozenset({tensor}))
             return UNKNOWN
-        if name in known.READING_METHODS:
-            self.read(frozenset({tensor}), self.location(node.span))
+        if name in known.READING_METHODS | known.COMPARING_METHODS:
+            compared = name in known.COMPARING_METHODS
+            self.read(frozenset({tensor}), self.location(node.span), compared)
         # .cpu() of a tensor of ones is a tensor of ones; .sum() is something else.
         same = name in ("cuda", "to", "cpu", "float", "contiguous", "clone", "detach", "requires_grad_")
         return frozenset({tensor if same else replace(tensor, shape=None, fill=None)})
@@ -417,7 +420,9 @@ class Calls(Expressions):
         if name in known.SYMBOLIC_INPUTS:
             return frozenset({Tensor("symbolic")})
         if name in known.TENSOR_MAKERS:
-            return frozenset({Tensor("eager", shape=_shape(self, name, arguments), fill=known.TENSOR_MAKERS[name])})
+            kind = "random" if name in known.RANDOM_MAKERS else "eager"
+            shape = _shape(self, name, arguments)
+            return frozenset({Tensor(kind, shape=shape, fill=known.TENSOR_MAKERS[name])})
         if name in known.TAPE:
             return frozenset({Tape(self.location(node.span))})
         if name == "functools.partial" and arguments.positional:
@@ -430,8 +435,9 @@ class Calls(Expressions):
             return frozenset({Tuple((self._children(arguments),))})
         last = name.rpartition(".")[2]
         root = name.split(".", 1)[0]
-        if name.endswith(known.READING_ENDINGS) or (root == "numpy" and name not in known.TENSOR_MAKERS):
-            self.read(arguments.everything(), self.location(node.span))
+        if name.endswith(known.COMPARING_ENDINGS) or root == "numpy":
+            compared = name.endswith(known.COMPARING_ENDINGS)
+            self.read(arguments.everything(), self.location(node.span), compared)
         if root == "torch" and name.startswith("torch.nn.") and name.count(".") == 2 and last[0].isupper():
             return frozenset({self.new_object(node, name, node.span, framework="torch")[0]})
         if name.startswith("keras.layers.") and last[0].isupper():
@@ -490,7 +496,7 @@ class Calls(Expressions):
     def _call_builtin(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         first = arguments.at(0) or UNKNOWN
         if name in known.READING_FUNCTIONS:
-            self.read(arguments.everything(), self.location(node.span))
+            self.read(arguments.everything(), self.location(node.span), compared=False)
         if name == "super":
             for frame in self.frame.chain():
                 function = frame.function
@@ -561,7 +567,7 @@ class Calls(Expressions):
 
     def momentum_set(self, atom: Atom, target: ir.Attr, value: Value) -> None:
         name = ir.dotted(target.value)
-        kind = atom.kind if isinstance(atom, Instance) else self.narrowed.get(name or "")
+        kind = atom.kind if isinstance(atom, Instance) else self.narrowed.get(name or "", "")
         if kind not in LAYERS or LAYERS[kind].kind != "batchnorm":
             return
         key, event = self.event(target, events.MomentumSet)

@@ -77,7 +77,7 @@ class Forward:
     statement: Location
     block: Location | None
     is_self: bool
-    input_kind: str  # "eager", "symbolic" or "unknown"
+    input_kind: str  # "eager", "random", "symbolic" or "unknown", as ``Tensor.kind``
     input_shape: tuple[int, ...] | None = None
     input_fill: float | None = None
     training: Value | None = None
@@ -87,6 +87,10 @@ class Forward:
     read_at: Location | None = None  # where its values are printed, compared or converted
     trained: bool = False  # a backward pass runs through its output
     sole_layer: bool = False  # the target is one mode-dependent layer, alone or alone in its container
+
+    @property
+    def eager_input(self) -> bool:
+        return self.input_kind in ("eager", "random")
 
     @property
     def built(self) -> TraceStep:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 from bnlint.finding import Location
 from bnlint.frameworks.functions import (
@@ -62,8 +65,8 @@ class Expressions(Machine):
 
     def evaluate(self, node: ir.Expr) -> Value:
         match node:
-            case ir.Const(value=value):
-                return constant(value)
+            case ir.Const():
+                return constant(node.value)
             case ir.Name(id=name):
                 return self._name(name)
             case ir.Attr():
@@ -204,7 +207,7 @@ class Expressions(Machine):
         if not tensors:
             return NOTHING
         kinds = {tensor.kind for tensor in tensors}
-        kind = "symbolic" if "symbolic" in kinds else "eager" if kinds == {"eager"} else "unknown"
+        kind = next((k for k in ("symbolic", "random", "unknown", "eager") if k in kinds), "unknown")
         origins = frozenset(origin for tensor in tensors for origin in tensor.origins)
         through = frozenset(layer for tensor in tensors for layer in tensor.through)
         return frozenset({Tensor(kind, origins, through)})
@@ -226,10 +229,10 @@ class Expressions(Machine):
     def _compare(self, node: ir.Compare) -> Value:
         left, right = self.evaluate(node.left), self.evaluate(node.right)
         if isinstance(node.left, ir.Name) and node.left.id == "__name__":
-            return constant(True)  # a script is linted as what it does when run
+            return constant(node.op == "==")  # a script is linted as what it does when run
         tensors = [atom for atom in left | right if isinstance(atom, Tensor)]
         if tensors and node.op not in ("is", "is not", "in", "not in"):
-            self.read(left | right, self.location(None))
+            self.read(left | right, self.location(None), compared=node.op in ("==", "!="))
             return UNKNOWN
         (known_a, a), (known_b, b) = only_constant(left), only_constant(right)
         no_default = not any(isinstance(x, Constant) and x.from_default for x in left | right)
@@ -242,15 +245,20 @@ class Expressions(Machine):
             return constant(node.op == "is not")
         return UNKNOWN
 
-    def read(self, value: Value, at: Location) -> None:
-        """The values of these tensors are printed, compared or converted here."""
+    def read(self, value: Value, at: Location, compared: bool) -> None:
+        """The values of these tensors are compared, or else only shown or handed on, here.
+
+        What a model makes of random numbers means nothing until it is compared: printing it is a smoke test,
+        unless it combines the outputs of two calls.
+        """
         for atom in value:
             if isinstance(atom, Tensor):
                 for origin in atom.origins:
-                    origin.read_at = origin.read_at or at
+                    if compared or len(atom.origins) > 1 or origin.input_kind != "random":
+                        origin.read_at = origin.read_at or at
             elif isinstance(atom, Tuple):
                 for item in atom.items:
-                    self.read(item, at)
+                    self.read(item, at, compared)
 
     # Collections
 
@@ -390,23 +398,23 @@ def _surely_something(value: Value) -> bool:
     return not any(isinstance(atom, Unknown) or (isinstance(atom, Constant) and atom.value is None) for atom in value)
 
 
-_ARITHMETIC = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-    "//": lambda a, b: a // b,
-    "%": lambda a, b: a % b,
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
 }
-_COMPARISONS = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "is": lambda a, b: a is b,
-    "is not": lambda a, b: a is not b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "is": operator.is_,
+    "is not": operator.is_not,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 _BUILTINS = frozenset(
     {"print", "len", "list", "tuple", "dict", "set", "zip", "enumerate", "range", "isinstance", "issubclass", "super",

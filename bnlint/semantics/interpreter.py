@@ -217,7 +217,8 @@ class Interpreter(Calls):
         if name is None:
             return {}
         classes = self.evaluate(test.args[1].value)
-        kinds = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref) and atom.name in LAYERS]
+        names = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref)]
+        kinds = sorted(name for name in names if name in LAYERS)
         return {name: kinds[0]} if kinds else {}
 
     def _while(self, node: ir.While) -> None:

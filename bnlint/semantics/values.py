@@ -91,7 +91,7 @@ class Class(Atom):
     _construction: ir.Expr = field(init=False)
 
     def __post_init__(self) -> None:
-        self._construction = ir.Attr(ir.Name(self.node.name), "__init__", self.node.span)
+        self._construction = ir.Opaque()
 
     @property
     def name(self) -> str:
@@ -192,7 +192,7 @@ class Tensor(Atom):
     """A tensor. ``origins`` are the forward calls that it was computed from (events), ``through`` the Keras
     layers that a symbolic one went through. ``shape`` and ``fill`` are known for a constant tensor."""
 
-    kind: str  # "eager", "symbolic" or "unknown"
+    kind: str  # "eager", "random" (eager too, of meaningless values), "symbolic" or "unknown"
     origins: frozenset[Any] = frozenset()
     through: frozenset[Instance] = frozenset()
     shape: tuple[int, ...] | None = None

@@ -62,7 +62,7 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     except CannotMeasure as error:
         yield {"failed": str(error)}
         return
-    except Exception as error:  # noqa: BLE001 - a broken installation can raise anything
+    except Exception as error:  # whatever it is, it is reported
         yield {"failed": f"{request['framework']} is installed but cannot be imported: {one_line(error)}"}
         return
     known: dict[str, Facts] = {}
@@ -110,7 +110,7 @@ def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_sou
             if backend.device == "cpu" or not backend.is_out_of_memory(error):
                 raise
         return {**facts_on("cpu"), "fallback": f"out of memory on {backend.device}, measured on the CPU"}
-    except Exception as error:  # noqa: BLE001 - so can a framework that is given odd arguments
+    except Exception as error:  # whatever it is, it is reported
         return {"layer": describe(layer.kind, layer.arguments), "error": _reason(error)}
 
 

@@ -16,7 +16,10 @@ from bnlint.finding import Verdict, Verification
 Ask = Callable[..., list[Verification]]
 Answers = Mapping[str, Verification]
 
-QUESTION = "import torch; print('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else '')"
+QUESTION = (
+    "import torch; print("
+    "'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else '')"
+)
 
 
 @cache
