@@ -15,7 +15,7 @@ from bnlint.semantics import ir
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.interpreter import Interpreter
 from bnlint.semantics.lowering import lower
-from bnlint.semantics.machine import Frame, OutOfSteps
+from bnlint.semantics.machine import SLOTS_PER_STEP, Frame, OutOfSteps
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
 from bnlint.source.parse import Source
@@ -65,6 +65,7 @@ def _run_functions(machine: Interpreter, frame: Frame, done: set[Function]) -> N
 
 def _run_root(machine: Interpreter, function: Function, receiver: Instance | None) -> State:
     assert machine.state is not None
+    machine.spend(len(machine.state.slots) // SLOTS_PER_STEP)
     before = machine.state.copy()
     root = machine.frame
     frame = root.children.setdefault((id(function),), Frame(function, function.frame, root))

@@ -10,7 +10,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical
 from bnlint.semantics import events, ir
 from bnlint.semantics.calls import NONE_GIVEN, Calls, names_in
-from bnlint.semantics.machine import MAX_STEPS, Context, Frame, OutOfSteps
+from bnlint.semantics.machine import SLOTS_PER_STEP, Context, Frame
 from bnlint.semantics.state import State, join_all
 from bnlint.semantics.values import (
     NOTHING,
@@ -40,9 +40,7 @@ class Interpreter(Calls):
         for statement in body:
             if self.state is None:
                 return
-            self.steps += 1
-            if self.steps > MAX_STEPS:
-                raise OutOfSteps
+            self.spend(1)
             self.statement = statement
             self._run(statement)
 
@@ -194,6 +192,7 @@ class Interpreter(Calls):
         before, after = self.state, []
         for position, body in enumerate(bodies):
             assert before is not None
+            self.spend(len(before.slots) // SLOTS_PER_STEP)
             self.state = before.copy() if position < len(bodies) - 1 else before
             self.run_block(body)
             if self.state is not None:
@@ -243,6 +242,7 @@ class Interpreter(Calls):
         self.loops = (*loops, events.Loop(self.location(node.span), reads))
         end: State | None = None
         for _ in range(_MAX_TURNS):
+            self.spend(len(entry.slots) // SLOTS_PER_STEP)
             self._breaks.append([])
             self._continues.append([])
             self.state = entry.copy()

@@ -32,9 +32,10 @@ from bnlint.semantics.values import (
 )
 from bnlint.source.positions import Span
 
-#: Statements run per file before the analysis gives up. The largest of 1 000 files of torch, keras and timm
-#: that own a BatchNorm needs a tenth of it.
-MAX_STEPS = 150_000
+#: Work per file before the analysis gives up: a statement is one step, and so is copying and joining
+#: ``SLOTS_PER_STEP`` slots of state. A million steps take some five seconds.
+MAX_STEPS = 1_000_000
+SLOTS_PER_STEP = 40
 MAX_DEPTH = 10
 
 _Key = tuple[object, ...]
@@ -104,6 +105,11 @@ class Machine:
         self.fields: dict[Instance, dict[str, None]] = {}  # an ordered set per object
         self.star_imports: list[str] = []
         self._events: dict[_Key, object] = {}
+
+    def spend(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            raise OutOfSteps
 
     # Places
 
