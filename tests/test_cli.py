@@ -315,3 +315,10 @@ def test_a_progress_bar_on_a_terminal_in_long_runs(
     output = capsys.readouterr()
     assert len(json.loads(output.out)["findings"]) == 1, "standard output stays clean"
     assert ("linting" in output.err) is shown
+
+
+def test_a_linted_file_in_the_working_directory_is_never_imported(tmp_path: Path) -> None:
+    """``python -m`` puts the working directory first on the import path."""
+    (tmp_path / "random.py").write_text("raise SystemExit('linted code was run')\n")
+    run = subprocess.run([sys.executable, "-m", "bnlint"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "No findings in 1 file.\n"), run.stderr

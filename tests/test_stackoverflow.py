@@ -19,7 +19,8 @@ PROGRAMS = "fixtures/stackoverflow"
 def findings() -> dict[tuple[str, str], dict[str, Any]]:
     if find_spec("torch") is None or find_spec("keras") is None:
         pytest.skip("torch and keras are not installed")
-    command = [sys.executable, "-m", "bnlint", "--verify", "--device", "cpu", "--no-cache", "--format", "json", PROGRAMS]
+    options = ("--verify", "--device", "cpu", "--no-cache", "--format", "json")
+    command = [sys.executable, "-m", "bnlint", *options, PROGRAMS]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     return {(Path(found["path"]).name, found["code"]): found for found in json.loads(run.stdout)["findings"]}
