@@ -128,8 +128,9 @@ def _rules_of(pack: object) -> Iterator[type[Rule]]:
         modules += [importlib.import_module(name) for name in names]
     for module in modules:
         for member in vars(module).values():
+            # By metaclass: on Python 3.10 an alias such as list[int] passes for a class.
             if (
-                inspect.isclass(member)
+                issubclass(type(member), type)
                 and issubclass(member, Rule)
                 and not inspect.isabstract(member)
                 and member.__module__ == module.__name__
