@@ -9,7 +9,8 @@ from bnlint.frameworks import functions as known
 from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical
 from bnlint.semantics import events, ir
-from bnlint.semantics.calls import NONE_GIVEN, Calls, names_in
+from bnlint.semantics.arguments import NONE_GIVEN, names_in
+from bnlint.semantics.calls import Calls
 from bnlint.semantics.machine import SLOTS_PER_STEP, Context, Frame
 from bnlint.semantics.state import State, join_all
 from bnlint.semantics.values import (

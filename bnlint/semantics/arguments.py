@@ -1,0 +1,56 @@
+"""The arguments of a call, evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnlint.semantics import ir
+from bnlint.semantics.values import (
+    NOTHING,
+    Value,
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evaluated arguments. ``spread`` tells that ``*`` or ``**`` may have passed more than is listed."""
+
+    positional: tuple[Value, ...] = ()
+    keywords: tuple[tuple[str, Value], ...] = ()
+    positional_nodes: tuple[ir.Expr, ...] = ()
+    keyword_nodes: tuple[tuple[str, ir.Expr], ...] = ()
+    spread: Value = NOTHING
+
+    def get(self, name: str) -> Value | None:
+        return next((value for keyword, value in self.keywords if keyword == name), None)
+
+    def at(self, position: int) -> Value | None:
+        return self.positional[position] if position < len(self.positional) else None
+
+    def everything(self) -> Value:
+        found: Value = self.spread
+        for value in (*self.positional, *(value for _, value in self.keywords)):
+            found |= value
+        return found
+
+
+NONE_GIVEN = Arguments()
+
+
+def names_in(node: ir.Expr) -> list[str]:
+    """The names and attribute names that an expression reads."""
+    match node:
+        case ir.Name(id=name):
+            return [name]
+        case ir.Attr(value=value, name=name):
+            return [*names_in(value), name]
+        case ir.Call(func=func, args=args):
+            return [*names_in(func), *(name for arg in args for name in names_in(arg.value))]
+        case ir.Subscript(value=value, index=index):
+            key = [index.value] if isinstance(index, ir.Const) and isinstance(index.value, str) else []
+            return [*names_in(value), *key]
+        case ir.Binary(left=left, right=right):
+            return [*names_in(left), *names_in(right)]
+        case ir.Display(items=items):
+            return [name for item in items for name in names_in(item)]
+    return []

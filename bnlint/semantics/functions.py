@@ -1,0 +1,125 @@
+"""Calls of functions and classes of the file: their bodies are run in the state of the caller."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from bnlint.finding import TraceStep
+from bnlint.frameworks import functions as known
+from bnlint.semantics import ir
+from bnlint.semantics.arguments import NONE_GIVEN, Arguments
+from bnlint.semantics.expressions import Expressions
+from bnlint.semantics.machine import MAX_DEPTH, Context, Frame
+from bnlint.semantics.state import UNKNOWN_MODE, join_all
+from bnlint.semantics.values import (
+    NOTHING,
+    UNKNOWN,
+    Class,
+    Function,
+    Instance,
+    Tuple,
+    Value,
+    constant,
+    join,
+)
+
+
+class Functions(Expressions):
+    """Adds ``run_function`` and ``instantiate``."""
+
+    @abstractmethod
+    def run_block(self, body: tuple[ir.Stmt, ...]) -> None: ...
+
+    @abstractmethod
+    def children(self, arguments: Arguments) -> Value: ...
+
+    def run_function(self, function: Function, receiver: Instance | None, arguments: Arguments, node: ir.Expr) -> Value:
+        """Run the body of a function of this file for this call."""
+        assert self.state is not None
+        everything = arguments.everything()
+        if any(frame.function is function for frame in self.frame.chain()) or self.frame.depth > MAX_DEPTH:
+            self.forget_modes(everything | (frozenset({receiver}) if receiver else NOTHING))
+            return UNKNOWN
+        function.called = True
+        if function.strange_decorator:  # it may put its arguments into a mode of its own before the body runs
+            self.forget_modes(everything | (frozenset({receiver}) if receiver else NOTHING))
+        span = node.span if isinstance(node, (ir.Call, ir.Attr)) else None
+        name = function.owner.name if function.name == "__init__" and function.owner else function.name
+        # Only a place in the source can be shown; a representative object is built nowhere.
+        step = TraceStep(self.location(span), f"{name}() called here") if span is not None else None
+        frame = self._enter(function, (id(node), id(function)), step, self.frame.from_script)
+        frame.receiver = receiver
+        return self.run_body(frame, function, receiver, arguments)
+
+    def _enter(self, function: Function, key: tuple[object, ...], call: TraceStep | None, script: bool) -> Frame:
+        frame = self.frame.children.get(key)
+        if frame is None:
+            frame = Frame(function, function.frame, self.frame, call, from_script=script)
+            self.frame.children[key] = frame
+        return frame
+
+    def run_body(self, frame: Frame, function: Function, receiver: Instance | None, arguments: Arguments) -> Value:
+        assert self.state is not None
+        saved = (self.frame, self.contexts, self.statement, self.block)
+        self.frame, self.block = frame, None
+        frame.returned = []
+        for decorator in sorted(function.decorators & (known.NO_GRAD | known.ENABLE_GRAD)):
+            kind = "no_grad" if decorator in known.NO_GRAD else "grad"
+            step = TraceStep(function.location, f"runs under {decorator} (decorator)")
+            self.contexts = (*self.contexts, Context(kind, step))
+        self._bind_parameters(function, receiver, arguments)
+        self.run_block(function.node.body)
+        value: Value = NOTHING
+        states = []
+        for state, returned in frame.returned:
+            states.append(state)
+            value = join(value, returned)
+        if self.state is not None:
+            states.append(self.state)
+            value = join(value, constant(None))
+        after = join_all(states)
+        if after is not None and not frame.functions:  # no closure can read its names any more
+            for name in frame.names:
+                after.slots.pop((frame, name), None)
+        self.frame, self.contexts, self.statement, self.block = saved
+        # A body that only raises: what follows the call is not run, but silence about it would be a guess.
+        self.state = after if after is not None else self.before_raise
+        return value or UNKNOWN
+
+    def _bind_parameters(self, function: Function, receiver: Instance | None, arguments: Arguments) -> None:
+        positional = list(arguments.positional)
+        if receiver is not None:
+            positional.insert(0, frozenset({receiver}))
+        keywords = dict(arguments.keywords)
+        unlisted = arguments.spread | UNKNOWN if arguments.spread else NOTHING
+        for param in function.node.params:
+            if param.kind == "positional" and positional:
+                value = positional.pop(0)
+            elif param.kind == "*":
+                value, positional = frozenset({Tuple(tuple(positional))}) | unlisted, []
+            elif param.kind == "**":
+                value = UNKNOWN
+            elif param.name in keywords:
+                value = keywords.pop(param.name)
+            else:
+                default = function.defaults.get(param.name)
+                value = default | unlisted if default is not None else unlisted or UNKNOWN
+            self.bind(param.name, value)
+
+    def call_method(self, function: Function, receiver: Instance, node: ir.Expr) -> Value:
+        return self.run_function(function, receiver, NONE_GIVEN, node)
+
+    def instantiate(self, cls: Class, arguments: Arguments, node: ir.Expr) -> Value:
+        framework = self.framework_of_bases(cls.library_bases())
+        span = node.span if isinstance(node, (ir.Call, ir.Attr)) else cls.node.span
+        instance, _ = self.new_object(node, cls.name, span, cls=cls, framework=framework)
+        if cls.has_unknown_base and framework == "torch":
+            assert self.state is not None
+            self.state.modes[instance] = UNKNOWN_MODE
+        init = cls.lookup("__init__")
+        for atom in init or ():
+            if isinstance(atom, Function):
+                self.run_function(atom, instance, arguments, node)
+        if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | {"keras.Sequential"}):
+            self.add_elements(instance, self.children(arguments))
+        return frozenset({instance})

@@ -1,0 +1,140 @@
+"""Calls of library functions and classes: what they build and do is in ``bnlint.frameworks``."""
+
+from __future__ import annotations
+
+from bnlint.frameworks import functions as known
+from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.names import framework_of
+from bnlint.semantics import events, ir
+from bnlint.semantics.arguments import Arguments
+from bnlint.semantics.objects import Objects
+from bnlint.semantics.values import (
+    NOTHING,
+    UNKNOWN,
+    Instance,
+    Partial,
+    Super,
+    Tape,
+    Tensor,
+    Tuple,
+    Value,
+    instances,
+    join,
+    only_constant,
+)
+
+
+class Libraries(Objects):
+    """Adds what imported and built-in functions do."""
+
+    def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
+        if name in LAYERS:
+            return self._build_layer(name, arguments, node)
+        if name in known.TORCH_WRAPPERS:
+            return arguments.at(0) or arguments.get("module") or UNKNOWN
+        if name in known.TORCH_CONTAINERS or name in known.KERAS_MODELS:
+            return self._build_container(name, arguments, node)
+        if name in known.SYMBOLIC_INPUTS:
+            return frozenset({Tensor("symbolic")})
+        if name in known.TENSOR_MAKERS:
+            kind = "random" if name in known.RANDOM_MAKERS else "eager"
+            shape = _shape(self, name, arguments)
+            return frozenset({Tensor(kind, shape=shape, fill=known.TENSOR_MAKERS[name])})
+        if name in known.TAPE:
+            return frozenset({Tape(self.location(node.span))})
+        if name == "functools.partial" and arguments.positional:
+            nodes = dict(arguments.keyword_nodes)
+            keywords = tuple((n, v, nodes.get(n, ir.Opaque())) for n, v in arguments.keywords)
+            return frozenset({Partial(arguments.positional[0], keywords)})
+        if name.startswith("builtins."):
+            return self._call_builtin(name.partition(".")[2], arguments, node)
+        if name == "collections.OrderedDict":
+            return frozenset({Tuple((self.children(arguments),))})
+        last = name.rpartition(".")[2]
+        root = name.split(".", 1)[0]
+        if name.endswith(known.COMPARING_ENDINGS) or root == "numpy":
+            compared = name.endswith(known.COMPARING_ENDINGS)
+            self.read(arguments.everything(), self.location(node.span), compared)
+        if root == "torch" and name.startswith("torch.nn.") and name.count(".") == 2 and last[0].isupper():
+            return frozenset({self.new_object(node, name, node.span, framework="torch")[0]})
+        if name.startswith("keras.layers.") and last[0].isupper():
+            return frozenset({self.new_object(node, name, node.span, framework="keras")[0]})
+        if name == "copy.deepcopy" or root not in known.HARMLESS_ROOTS:
+            self.call_unknown(arguments, node)
+        return self.tensors_of(arguments.everything()) | UNKNOWN
+
+    def _build_layer(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
+        facts = LAYERS[name]
+        bound: dict[str, Value] = dict(zip(facts.parameters, arguments.positional, strict=False))
+        nodes: dict[str, ir.Expr] = dict(zip(facts.parameters, arguments.positional_nodes, strict=False))
+        positional = frozenset(bound)
+        bound.update(arguments.keywords)
+        nodes.update(arguments.keyword_nodes)
+        if arguments.spread:  # anything not written out may have been passed
+            bound.update({p: UNKNOWN for p in facts.parameters if p not in bound})
+        layer, first = self.new_object(node, name, node.span, framework=facts.framework)
+        for parameter, value in bound.items():
+            previous = layer.arguments.get(parameter)
+            default = frozenset() if first else previous or NOTHING
+            layer.arguments[parameter] = value | default
+        layer.positional, layer.argument_nodes = positional, nodes
+        if first:
+            self.facts.layers.append(events.LayerBuilt(self.location(node.span), layer, node, self.surroundings()))
+        if name.startswith("tf1."):  # one call builds the layer and applies it
+            return frozenset({Tensor("symbolic", through=frozenset({layer}))})
+        return frozenset({layer})
+
+    def _build_container(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
+        container, _ = self.new_object(node, name, node.span, framework=framework_of(name))
+        self.add_elements(container, self.children(arguments))
+        return frozenset({container})
+
+    def _call_builtin(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
+        first = arguments.at(0) or UNKNOWN
+        if name in known.READING_FUNCTIONS:
+            self.read(arguments.everything(), self.location(node.span), compared=False)
+        if name == "super":
+            for frame in self.frame.chain():
+                function = frame.function
+                if function is not None and function.owner is not None and frame.receiver is not None:
+                    return frozenset({Super(frame.receiver, function.owner)})
+        if name in ("list", "tuple", "reversed", "sorted", "iter", "set"):
+            return frozenset({Tuple((self.iterate(first),))}) if arguments.positional else UNKNOWN
+        if name == "enumerate":
+            return frozenset({Tuple((frozenset({Tuple((UNKNOWN, self.iterate(first)))}),))})
+        if name == "zip":
+            pair = Tuple(tuple(self.iterate(value) for value in arguments.positional))
+            return frozenset({Tuple((frozenset({pair}),))})
+        if name == "next":
+            return self.iterate(first)
+        if name == "setattr" and len(arguments.positional) == 3:
+            known_name, attribute = only_constant(arguments.positional[1])
+            for owner in instances(first):
+                if known_name and isinstance(attribute, str):
+                    self.set_field(owner, attribute, arguments.positional[2])
+                else:
+                    self.add_elements(owner, arguments.positional[2])
+        if name == "getattr" and len(arguments.positional) >= 2:
+            known_name, attribute = only_constant(arguments.positional[1])
+            if known_name and isinstance(attribute, str):
+                found: Value = NOTHING
+                for atom in first:
+                    found = join(found, self.attribute_of(atom, attribute, node))
+                return found
+        if name in ("abs", "round", "max", "min", "sum", "float"):
+            return self.tensors_of(arguments.everything()) or UNKNOWN
+        return UNKNOWN
+
+
+def _shape(machine: Libraries, name: str, arguments: Arguments) -> tuple[int, ...] | None:
+    values = arguments.positional or ((arguments.get("shape") or arguments.get("size") or UNKNOWN),)
+    first = [atom for atom in values[0] if isinstance(atom, Tuple)]
+    lists = [atom for atom in values[0] if isinstance(atom, Instance) and atom.kind == "builtins.list"]
+    if first:
+        values = first[0].items
+    elif lists:
+        return None  # the order of a list's elements is not kept
+    sizes = [only_constant(value) for value in values]
+    if all(is_known and isinstance(size, int) for is_known, size in sizes):
+        return tuple(size for _, size in sizes)
+    return None
