@@ -37,7 +37,7 @@ _KERAS_LAYER = re.compile(r"keras\.(?:api\.)?layers\.(?:.*\.)?(\w+)")
 _KERAS_MODEL = re.compile(
     r"keras\.(?:models|engine|models\.model|models\.sequential|engine\.training|engine\.sequential)\.(Model|Sequential)"
 )
-_TORCH_MODULE = re.compile(r"torch\.nn\.modules\.(?:\w+\.)*(\w+)")
+_TORCH_MODULE = re.compile(r"torch\.nn\.modules\.(?:\w+\.)*([A-Z]\w*)")
 
 
 @cache

@@ -13,13 +13,15 @@ from bnlint.semantics.values import (
 
 @dataclass(frozen=True)
 class Arguments:
-    """Evaluated arguments. ``spread`` tells that ``*`` or ``**`` may have passed more than is listed."""
+    """Evaluated arguments. ``spread`` tells that ``*`` or ``**`` may have passed more than is listed,
+    ``doubtful`` what only some paths pass."""
 
     positional: tuple[Value, ...] = ()
     keywords: tuple[tuple[str, Value], ...] = ()
     positional_nodes: tuple[ir.Expr, ...] = ()
     keyword_nodes: tuple[tuple[str, ir.Expr], ...] = ()
     spread: Value = NOTHING
+    doubtful: Value = NOTHING
 
     def get(self, name: str) -> Value | None:
         return next((value for keyword, value in self.keywords if keyword == name), None)

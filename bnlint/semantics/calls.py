@@ -43,8 +43,10 @@ class Calls(Libraries):
         keywords: list[tuple[str, Value]] = []
         keyword_nodes: list[tuple[str, ir.Expr]] = []
         spread: Value = NOTHING
+        doubtful: Value = NOTHING
         for arg in node.args:
             value = self.evaluate(arg.value)
+            doubtful |= self.doubtful_in(value)
             if arg.star == "**":
                 mappings = instances(value)
                 if len(mappings) == len(value) == 1 and mappings[0].kind == "builtins.dict":
@@ -63,7 +65,7 @@ class Calls(Libraries):
             else:
                 positional.append(value)
                 nodes.append(arg.value)
-        return Arguments(tuple(positional), tuple(keywords), tuple(nodes), tuple(keyword_nodes), spread)
+        return Arguments(tuple(positional), tuple(keywords), tuple(nodes), tuple(keyword_nodes), spread, doubtful)
 
     def _call_atom(self, atom: Atom, arguments: Arguments, node: ir.Call) -> Value:
         match atom:

@@ -268,9 +268,11 @@ class Expressions(Machine):
             return frozenset({Tuple(items)})
         collection, _ = self.new_object(node, f"builtins.{kind}", None)
         held: Value = NOTHING
+        doubtful: Value = NOTHING
         for item, starred in zip(items, node.starred, strict=True):
             held |= (self.elements(item) or UNKNOWN) if starred else item
-        self.add_elements(collection, held)
+            doubtful |= self.doubtful_in(item)
+        self.add_elements(collection, held, doubtful)
         return frozenset({collection})
 
     def _dict(self, node: ir.DictDisplay) -> Value:

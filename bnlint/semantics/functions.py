@@ -121,5 +121,5 @@ class Functions(Expressions):
             if isinstance(atom, Function):
                 self.run_function(atom, instance, arguments, node)
         if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | {"keras.Sequential"}):
-            self.add_elements(instance, self.children(arguments))
+            self.add_elements(instance, self.children(arguments), arguments.doubtful)
         return frozenset({instance})

@@ -124,7 +124,7 @@ class Interpreter(Calls):
         lists = [atom for atom in current if isinstance(atom, Instance) and atom.kind == "builtins.list"]
         if node.op == "+" and lists:
             for owner in lists:
-                self.add_elements(owner, self.elements(added) or UNKNOWN)
+                self.add_elements(owner, self.elements(added) or UNKNOWN, self.doubtful_in(added))
             return
         self.assign_target(node.target, self.binary(node.op, current, added))
 

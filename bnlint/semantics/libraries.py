@@ -86,7 +86,7 @@ class Libraries(Objects):
 
     def _build_container(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         container, _ = self.new_object(node, name, node.span, framework=framework_of(name))
-        self.add_elements(container, self.children(arguments))
+        self.add_elements(container, self.children(arguments), arguments.doubtful)
         return frozenset({container})
 
     def _call_builtin(self, name: str, arguments: Arguments, node: ir.Call) -> Value:

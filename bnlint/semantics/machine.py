@@ -185,10 +185,19 @@ class Machine:
         self.fields.setdefault(owner, {})[name] = None
         self.state.assign(owner, name, value)
 
-    def add_elements(self, owner: Instance, value: Value) -> None:
+    def add_elements(self, owner: Instance, value: Value, doubtful: Value = NOTHING) -> None:
+        """Add to a collection; ``doubtful`` are those of the elements that only some paths give it."""
         assert self.state is not None
+        held = self.state.slots.get((owner, ELEMENTS), NOTHING)
         self.fields.setdefault(owner, {})[ELEMENTS] = None
         self.state.add(owner, ELEMENTS, value)
+        self.state.doubtful |= {(owner, ELEMENTS, atom) for atom in doubtful & value if atom not in held}
+
+    def doubtful_in(self, value: Value) -> Value:
+        """What a collection or its elements may turn out not to be: alternatives, and doubtful elements."""
+        assert self.state is not None
+        doubt = value if len(value) > 1 else NOTHING
+        return doubt | {atom for owner, _, atom in self.state.doubtful if owner in value}
 
     def field_values(self, owner: Instance) -> Iterator[tuple[str, Value]]:
         assert self.state is not None

@@ -110,9 +110,9 @@ class Objects(Functions):
     def _call_collection_method(self, owner: Instance, name: str, arguments: Arguments) -> Value:
         first = arguments.at(0) or NOTHING
         if name in ("append", "add", "insert"):
-            self.add_elements(owner, arguments.everything())
+            self.add_elements(owner, arguments.everything(), arguments.doubtful)
         elif name in ("extend", "update"):
-            self.add_elements(owner, self.elements(first) or UNKNOWN)
+            self.add_elements(owner, self.elements(first) or UNKNOWN, arguments.doubtful)
         elif name in ("items", "values"):
             held = self.elements(frozenset({owner})) or UNKNOWN
             item = frozenset({Tuple((UNKNOWN, held))}) if name == "items" else held
@@ -137,7 +137,7 @@ class Objects(Functions):
         if name in ("forward", "__call__"):
             return self.forward(owner, arguments, node)
         if name in ("append", "extend", "insert", "add_module", "register_module"):
-            self.add_elements(owner, self.children(arguments))
+            self.add_elements(owner, self.children(arguments), arguments.doubtful)
             return itself
         if name in ("items", "values", "named_children", "children") and owner.kind in known.TORCH_CONTAINERS:
             held = self.elements(itself) or UNKNOWN
@@ -174,7 +174,7 @@ class Objects(Functions):
         if name in ("__call__", "call"):
             return self.forward(owner, arguments, node)
         if name == "add":
-            self.add_elements(owner, self.children(arguments))
+            self.add_elements(owner, self.children(arguments), arguments.doubtful)
         elif name in known.KERAS_SETTLES_STATISTICS:
             self.facts.settled.update(part for part, _ in self.parts(owner)[0])
         elif name in ("predict", "predict_on_batch"):
