@@ -60,7 +60,10 @@ class ModeNotCalled(Rule):
     code: ClassVar[str] = "BNL001"
     name: ClassVar[str] = "mode-not-called"
     severity: ClassVar[Severity] = Severity.ERROR
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"eval", b"train"), (b"import",))
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
+        (b".eval", b".train", b". eval", b". train"),
+        (b"torch", *sorted(name.encode() for name in _ON_TORCH)),
+    )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not any("torch" in root or root in _ON_TORCH for root in file.imports):

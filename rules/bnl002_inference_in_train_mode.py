@@ -68,7 +68,10 @@ class InferenceInTrainMode(Rule):
     name: ClassVar[str] = "inference-in-train-mode"
     severity: ClassVar[Severity] = Severity.ERROR
     # No needle for a layer: a model from torchvision names none. "torch" is in "torchvision" too.
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",),)
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
+        (b"torch",),
+        (b"BatchNorm", b"InstanceNorm", b"Dropout"),
+    )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete:

@@ -58,7 +58,7 @@ class ImplicitTrainMode(Rule):
     code: ClassVar[str] = "BNL010"
     name: ClassVar[str] = "implicit-train-mode"
     severity: ClassVar[Severity] = Severity.WARNING
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",),)
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm",))
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or any(backward.where.from_script for backward in file.backwards):

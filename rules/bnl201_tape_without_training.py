@@ -62,6 +62,7 @@ class TapeWithoutTraining(Rule):
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow"),
         (b"GradientTape", b"train_step"),
+        (b"BatchNormalization", b"Dropout"),
     )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

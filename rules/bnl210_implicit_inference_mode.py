@@ -61,7 +61,10 @@ class ImplicitInferenceMode(Rule):
     code: ClassVar[str] = "BNL210"
     name: ClassVar[str] = "implicit-inference-mode"
     severity: ClassVar[Severity] = Severity.WARNING
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"keras", b"tensorflow"),)
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
+        (b"keras", b"tensorflow"),
+        (b"BatchNormalization", b"batch_norm"),
+    )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for forward in file.forwards:

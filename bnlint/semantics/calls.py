@@ -31,7 +31,9 @@ class Calls(Libraries):
 
     def call(self, node: ir.Call) -> Value:
         callee = self.evaluate(node.func)
-        arguments = self._arguments(node)
+        return self.call_value(callee, self._arguments(node), node)
+
+    def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value:
         found: Value = NOTHING
         for atom in sorted(callee, key=_stable):
             found = join(found, self._call_atom(atom, arguments, node))

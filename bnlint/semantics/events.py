@@ -86,6 +86,7 @@ class Forward:
     needs_comma: bool = False
     read_at: Location | None = None  # where its values are printed, compared or converted
     trained: bool = False  # a backward pass runs through its output
+    discarded: bool = False  # nothing is done with what it computes
     sole_layer: bool = False  # the target is one mode-dependent layer, alone or alone in its container
 
     @property

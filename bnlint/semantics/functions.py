@@ -117,6 +117,8 @@ class Functions(Expressions):
             assert self.state is not None
             self.state.modes[instance] = UNKNOWN_MODE
         init = cls.lookup("__init__")
+        if init is None and cls.has_unknown_base and framework is None:
+            self.forget_modes(arguments.everything())  # a trainer's own modules are in its base's hands
         for atom in init or ():
             if isinstance(atom, Function):
                 self.run_function(atom, instance, arguments, node)

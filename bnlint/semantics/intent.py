@@ -79,6 +79,9 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
     """Why this forward pass is inference; None where it is not, or where train mode may be meant."""
     where = forward.where
     data = data_for_inference(forward)
+    step = forward.mode.train
+    if forward.discarded and step is not None and step.location != forward.target.location:
+        return None  # train() was called and no output is kept: all that is wanted are the statistics
     if forward.is_self or is_test_code(facts, forward, data) or is_deliberate(forward):
         return None
     if {"forward", "training_step", "__init__"} & set(where.functions):

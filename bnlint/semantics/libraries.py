@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import replace
+
 from bnlint.frameworks import functions as known
 from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import framework_of
@@ -27,6 +30,9 @@ from bnlint.semantics.values import (
 class Libraries(Objects):
     """Adds what imported and built-in functions do."""
 
+    @abstractmethod
+    def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value: ...
+
     def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         if name in LAYERS:
             return self._build_layer(name, arguments, node)
@@ -50,7 +56,9 @@ class Libraries(Objects):
             return self._call_builtin(name.partition(".")[2], arguments, node)
         if name == "collections.OrderedDict":
             return frozenset({Tuple((self.children(arguments),))})
-        last = name.rpartition(".")[2]
+        owner_class, _, last = name.rpartition(".")
+        if owner_class in known.TORCH_BASES and arguments.positional:  # nn.Module.eval(model)
+            return self._call_unbound(last, arguments, node)
         root = name.split(".", 1)[0]
         if name.endswith(known.COMPARING_ENDINGS) or root == "numpy":
             compared = name.endswith(known.COMPARING_ENDINGS)
@@ -89,6 +97,17 @@ class Libraries(Objects):
         self.add_elements(container, self.children(arguments), arguments.doubtful)
         return frozenset({container})
 
+    def _call_unbound(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
+        """``nn.Module.eval(model)``: a method is called on its class."""
+        rest = replace(
+            arguments, positional=arguments.positional[1:], positional_nodes=arguments.positional_nodes[1:]
+        )
+        found: Value = NOTHING
+        for owner in instances(arguments.positional[0]):
+            if owner.framework == "torch":
+                found = join(found, self.inherited_method(owner, name, rest, node))
+        return found or UNKNOWN
+
     def _call_builtin(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         first = arguments.at(0) or UNKNOWN
         if name in known.READING_FUNCTIONS:
@@ -107,6 +126,9 @@ class Libraries(Objects):
             return frozenset({Tuple((frozenset({pair}),))})
         if name == "next":
             return self.iterate(first)
+        if name == "map" and len(arguments.positional) > 1:
+            each = Arguments(tuple(self.iterate(value) for value in arguments.positional[1:]))
+            return frozenset({Tuple((self.call_value(first, each, node),))})
         if name == "setattr" and len(arguments.positional) == 3:
             known_name, attribute = only_constant(arguments.positional[1])
             for owner in instances(first):

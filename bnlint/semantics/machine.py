@@ -197,6 +197,8 @@ class Machine:
         """What a collection or its elements may turn out not to be: alternatives, and doubtful elements."""
         assert self.state is not None
         doubt = value if len(value) > 1 else NOTHING
+        if not self.state.doubtful or not any(isinstance(atom, Instance) for atom in value):
+            return doubt
         return doubt | {atom for owner, _, atom in self.state.doubtful if owner in value}
 
     def field_values(self, owner: Instance) -> Iterator[tuple[str, Value]]:

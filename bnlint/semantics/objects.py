@@ -73,6 +73,7 @@ class Objects(Functions):
                 training_default=_training_default(target),
                 edge=self._edge(node),
                 needs_comma=bool(node.args) and not node.trailing_comma,
+                discarded=isinstance(self.statement, ir.ExprStmt) and self.statement.value is node,
                 sole_layer=self._is_sole_layer(target, layers),
             )
             self.remember(key, event)
@@ -240,7 +241,8 @@ class Objects(Functions):
         tape = self.tape_location(self.evaluate(node.func.value))
         sources = arguments.at(1) or arguments.get("sources") or UNKNOWN
         models = frozenset(atom.owner for atom in sources if isinstance(atom, Variables))
-        unknown = any(not isinstance(atom, Variables) for atom in sources)
+        # Gradients by a tensor (saliency, gradient penalty) train nothing.
+        unknown = any(not isinstance(atom, (Variables, Tensor)) for atom in sources)
         key, event = self.event(node, events.Gradient)
         if isinstance(event, events.Gradient):
             event.sources |= models
