@@ -42,11 +42,8 @@ class Source:
 def check_syntax(path: str, text: str) -> ast.Module:
     """Parse with the standard library.
 
-    Raises ``FileError`` for a syntax error and for a tree that is too deep to analyse.
+    Raises ``FileError`` for a syntax error and for an expression too deep for Python's own parser.
     """
-    too_deep = FileError(
-        f"nested more than {MAX_DEPTH} levels deep, too deep to analyse; split the expression or exclude the file"
-    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes and the like are for other linters
@@ -57,17 +54,17 @@ def check_syntax(path: str, text: str) -> ast.Module:
             f"syntax error: {error.msg}; mend it or exclude the file", error.lineno or 1, max(error.offset or 1, 1)
         ) from None
     except (RecursionError, MemoryError):
-        raise too_deep from None
+        raise _too_deep() from None
     except ValueError as error:  # a NUL byte, a lone surrogate
         raise FileError(f"not Python source: {error}; mend it or exclude the file") from None
-    if _deeper_than(tree, MAX_DEPTH):
-        raise too_deep
     return tree
 
 
 def parse(path: str, text: str) -> Source:
     """Parse one file. Raises ``FileError`` where it cannot be parsed."""
     tree = check_syntax(path, text)
+    if _deeper_than(tree, MAX_DEPTH):
+        raise _too_deep()
     try:
         module = cst.parse_module(text)
     except cst.ParserSyntaxError as error:
@@ -77,8 +74,12 @@ def parse(path: str, text: str) -> Source:
             error.raw_column + 1,
         ) from None
     except RecursionError:
-        raise FileError("nested too deep to analyse; split the expression or exclude the file") from None
+        raise _too_deep() from None
     return Source(path, text, module, spans_of(module, tree, text))
+
+
+def _too_deep() -> FileError:
+    return FileError("nested too deep to analyse; split the expression or exclude the file")
 
 
 def _deeper_than(tree: ast.AST, limit: int) -> bool:
