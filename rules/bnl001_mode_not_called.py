@@ -8,10 +8,16 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Finding, Fix, Location, Safety, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import BareAttribute, FileFacts
+from bnlint.semantics.intent import words
 from bnlint.semantics.values import Function, Instance, Unknown
 
 # Packages built on PyTorch whose names do not say so.
 _ON_TORCH = frozenset({"timm", "lightning", "fastai", "monai", "skorch", "catalyst", "ignite"})
+# Settings and data have parts named "train" and "eval" too, and a notebook shows them by naming them.
+_SETTINGS_AND_DATA = frozenset(
+    {"args", "cfg", "conf", "config", "configs", "options", "opt", "opts", "hparams", "params", "flags", "settings",
+     "data", "dataset", "datasets", "dls", "dataloader", "dataloaders", "loaders", "splits", "paths"}
+)  # fmt: skip
 
 
 class ModeNotCalled(Rule):
@@ -44,7 +50,8 @@ class ModeNotCalled(Rule):
 
     ## When it does not fire
     When the attribute is used (`switch = model.eval`), when the object is known to be something else than a
-    PyTorch module, when its class defines `eval` or `train` as a property, and in files without PyTorch.
+    PyTorch module or is named like settings or data (`cfg.train`), when its class defines `eval` or `train` as
+    a property, and in files without PyTorch.
 
     ## How --verify confirms it
     It rebuilds the module's BatchNorm, InstanceNorm and Dropout layers and compares their outputs in train
@@ -102,7 +109,9 @@ def _confidence(bare: BareAttribute) -> Confidence | None:
     if len(modules) + unknown < len(bare.value) or any(_is_property(module, bare.name) for module in modules):
         return None
     if unknown:
-        return Confidence.LIKELY if bare.receiver is not None else None
+        if bare.receiver is None or words(bare.receiver.rpartition(".")[2]) & _SETTINGS_AND_DATA:
+            return None
+        return Confidence.LIKELY
     return Confidence.CERTAIN if modules else None
 
 

@@ -46,9 +46,10 @@ class InferenceInTrainMode(Rule):
 
     ## When it does not fire
     When the mode is not known on every path, in tests, in a loop that also trains or that goes through the
-    training data (statistics are estimated anew that way), in a model's own methods, where nobody reads what
-    a made-up input gives (a probe for shapes), and where names tell that train mode is meant: generators of a
-    GAN, mean teachers, adaptation at test time, Monte Carlo dropout, few-shot episodes.
+    training data or, after `train()`, drops every output (statistics are estimated anew that way), in a
+    model's own methods, where nobody reads what a made-up input gives (a probe for shapes), and where names
+    tell that train mode is meant: generators of a GAN, mean teachers, adaptation at test time, Monte Carlo
+    dropout, few-shot episodes.
 
     ## How --verify confirms it
     It rebuilds the layers and compares their outputs in train and eval mode on running statistics as after
