@@ -68,7 +68,7 @@ class InferenceInTrainMode(Rule):
     code: ClassVar[str] = "BNL002"
     name: ClassVar[str] = "inference-in-train-mode"
     severity: ClassVar[Severity] = Severity.ERROR
-    # No needle for a layer: a model from torchvision names none. "torch" is in "torchvision" too.
+    # What a model owns is known only where this file builds its layers.
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
         (b"BatchNorm", b"InstanceNorm", b"Dropout"),
