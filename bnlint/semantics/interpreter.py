@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bnlint.finding import TraceStep
@@ -189,12 +190,16 @@ class Interpreter(Calls):
 
     # Control
 
-    def _branches(self, bodies: list[tuple[ir.Stmt, ...]]) -> None:
+    def _branches(
+        self, bodies: list[tuple[ir.Stmt, ...]], narrowed_names: Sequence[dict[str, Value]] = ()
+    ) -> None:
         before, after = self.state, []
         for position, body in enumerate(bodies):
             assert before is not None
             self.spend(len(before.slots) // SLOTS_PER_STEP)
             self.state = before.copy() if position < len(bodies) - 1 else before
+            for name, value in narrowed_names[position].items() if narrowed_names else ():
+                self.bind(name, value)
             self.run_block(body)
             if self.state is not None:
                 after.append(self.state)
@@ -207,8 +212,22 @@ class Interpreter(Calls):
             return
         narrowed = self.narrowed
         self.narrowed = {**narrowed, **self._narrowing(node.test)}
-        self._branches([node.body, node.orelse])
+        same, other = self._alternatives(node.test)
+        self._branches([node.body, node.orelse], [same, other])
         self.narrowed = narrowed
+
+    def _alternatives(self, test: ir.Expr) -> tuple[dict[str, Value], dict[str, Value]]:
+        """What ``norm is nn.GroupNorm`` tells of the name where it is true, and where it is false."""
+        if not (isinstance(test, ir.Compare) and isinstance(test.left, ir.Name)):
+            return {}, {}
+        value, known_value = self.evaluate(test.left), self.evaluate(test.right)
+        if len(known_value) != 1 or not all(isinstance(atom, Ref) for atom in known_value):
+            return {}, {}
+        name = test.left.id
+        true, false = {name: known_value}, {name: value - known_value or UNKNOWN}
+        if test.op in ("is", "=="):
+            return true, false
+        return (false, true) if test.op in ("is not", "!=") else ({}, {})
 
     def _narrowing(self, test: ir.Expr) -> dict[str, str]:
         if not (isinstance(test, ir.Call) and isinstance(test.func, ir.Name) and test.func.id == "isinstance"):
