@@ -241,9 +241,9 @@ class Expressions(Machine):
                 return constant(bool(_COMPARISONS[node.op](a, b)))
             except TypeError:
                 return UNKNOWN
-        if len(left) == len(right) == 1 and all(isinstance(atom, Ref) for atom in left | right):
-            if node.op in ("is", "is not", "==", "!="):  # which class or function it is
-                return constant((left == right) == (node.op in ("is", "==")))
+        library_names = len(left) == len(right) == 1 and all(isinstance(atom, Ref) for atom in left | right)
+        if library_names and node.op in ("is", "is not", "==", "!="):  # which class or function it is
+            return constant((left == right) == (node.op in ("is", "==")))
         if node.op in ("is", "is not") and known_b and b is None and _surely_something(left):
             return constant(node.op == "is not")
         return UNKNOWN
