@@ -8,13 +8,16 @@ ENABLE_GRAD = frozenset({"torch.enable_grad"})
 SET_GRAD = "torch.set_grad_enabled"
 TAPE = frozenset({"tensorflow.GradientTape"})
 
+#: Decorators that make a context manager of a generator: the block runs where it yields.
+CONTEXT_MANAGERS = frozenset({"contextlib.contextmanager", "contextlib.asynccontextmanager"})
+
 #: Decorators that leave what a function does as it is.
 TRANSPARENT_DECORATORS = frozenset(
     {
         "tensorflow.function", "tensorflow.autograph.experimental.do_not_convert", "functools.wraps",
         "functools.lru_cache", "functools.cache", "staticmethod", "classmethod", "property", "abc.abstractmethod",
         "torch.jit.export", "torch.jit.ignore", "torch.jit.unused", "torch.compile", "torch.jit.script",
-        "typing.overload", "typing.final", "contextlib.contextmanager",
+        "typing.overload", "typing.final", *CONTEXT_MANAGERS,
     }
 )  # fmt: skip
 
@@ -83,8 +86,9 @@ READING_FUNCTIONS = frozenset({"print", "repr", "str", "float", "list"})
 COMPARING_ENDINGS = ("allclose", "assert_close", "assert_allclose", "array_equal", "assert_equal", "assert_array_equal",
                    "assert_almost_equal", "isclose")  # fmt: skip
 
-#: Roots of packages whose functions do not change the mode of a model they are given.
+#: Roots of packages whose functions do not change the mode of a model they are given, nor hand it on to what
+#: may (as ``itertools`` does).
 HARMLESS_ROOTS = frozenset(
     {"torch", "numpy", "tensorflow", "keras", "copy", "time", "os", "sys", "json", "math", "logging", "matplotlib",
-     "tqdm", "sklearn", "pickle", "random", "itertools", "functools", "operator", "collections", "warnings", "re"}
+     "tqdm", "sklearn", "pickle", "random", "warnings", "re"}
 )  # fmt: skip

@@ -84,11 +84,12 @@ def _run_root(machine: Interpreter, function: Function, receiver: Instance | Non
 
 def _run_class(machine: Interpreter, cls: Class) -> None:
     """Run the methods that nothing called on a representative object, in any order."""
+    names = dict.fromkeys(name for ancestor in cls.ancestors() for name in ancestor.attributes)
     methods = [
         atom
-        for value in cls.attributes.values()
-        for atom in value
-        if isinstance(atom, Function) and atom.owner is cls and not atom.called and atom.name != "__init__"
+        for name in names
+        for atom in cls.lookup(name) or ()
+        if isinstance(atom, Function) and atom.owner is not None and not atom.called and atom.name != "__init__"
     ]
     init = [atom for atom in cls.lookup("__init__") or () if isinstance(atom, Function)]
     if not methods and all(function.called for function in init):

@@ -83,10 +83,12 @@ class Calls(Libraries):
                 return self.inherited_method(owner, name, arguments, node)
             case Ref(name=name):
                 return self.call_library(name, arguments, node)
-            case Partial(callee=callee, keywords=more):
+            case Partial(callee=callee, positional=first, keywords=more):
                 given = {name for name, _ in arguments.keywords}
                 extended = replace(
                     arguments,
+                    positional=(*(value for value, _ in first), *arguments.positional),
+                    positional_nodes=(*(expr for _, expr in first), *arguments.positional_nodes),
                     keywords=(*arguments.keywords, *((n, v) for n, v, _ in more if n not in given)),
                     keyword_nodes=(*arguments.keyword_nodes, *((n, e) for n, _, e in more if n not in given)),
                 )

@@ -22,7 +22,8 @@ from bnlint.frameworks.functions import (
 from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical, framework_of
 from bnlint.semantics import ir
-from bnlint.semantics.machine import Machine
+from bnlint.semantics.machine import SLOTS_PER_STEP, Machine
+from bnlint.semantics.state import join_all
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -88,7 +89,7 @@ class Expressions(Machine):
                 truth = self.truth(self.evaluate(node.test))
                 if truth is not None:
                     return self.evaluate(node.body if truth else node.orelse)
-                return join(self.evaluate(node.body), self.evaluate(node.orelse))
+                return self._either(node.body, node.orelse)
             case ir.Display(kind=kind):
                 return self._display(node, kind)
             case ir.DictDisplay():
@@ -162,6 +163,9 @@ class Expressions(Machine):
             attribute = instance.cls.lookup(name)
             if attribute is not None:
                 return self._class_attribute(attribute, instance, node)
+        if name in ("__dict__", "_modules"):  # from there anything in it can be reached, or replaced
+            self.forget_modes(frozenset({instance}))
+            return UNKNOWN
         if instance.framework == "torch" and name == "module":
             return frozenset({instance})  # DataParallel and its kin are the module they wrap
         if instance.framework == "keras" and name in KERAS_VARIABLES:
@@ -223,8 +227,26 @@ class Expressions(Machine):
         truth = self.truth(left)
         if truth is not None and truth == (node.op == "or"):
             return left
-        right = self.evaluate(node.right)
-        return right if truth is not None else join(left, right)
+        if truth is not None:
+            return self.evaluate(node.right)
+        return join(left, self._either(node.right, None))
+
+    def _either(self, *alternatives: ir.Expr | None) -> Value:
+        """The value of one of these, on a path of its own each; None is the path that evaluates nothing."""
+        found: Value = NOTHING
+        if not any(isinstance(node, ir.Call) for node in alternatives):  # a call alone is worth another path
+            for node in alternatives:
+                found = join(found, self.evaluate(node)) if node is not None else found
+            return found
+        assert self.state is not None
+        before, after = self.state, []
+        for node in alternatives:
+            self.spend(len(before.slots) // SLOTS_PER_STEP)
+            self.state = before.copy()
+            found = join(found, self.evaluate(node)) if node is not None else found
+            after.append(self.state)
+        self.state = join_all(after)
+        return found
 
     def _compare(self, node: ir.Compare) -> Value:
         left, right = self.evaluate(node.left), self.evaluate(node.right)
@@ -349,6 +371,8 @@ class Expressions(Machine):
             case ir.Subscript():
                 known, key = only_constant(self.evaluate(target.index))
                 for atom in self.evaluate(target.value):
+                    if isinstance(atom, Instance) and atom.framework == "torch" and not isinstance(key, str):
+                        self.doubt_parts(atom)  # the order of its elements is not kept: it may replace any
                     if isinstance(atom, Instance) and known:
                         self.set_field(atom, repr(key), value)
                     elif isinstance(atom, Instance):
@@ -359,6 +383,8 @@ class Expressions(Machine):
         if isinstance(atom, Part) and target.name == "trainable":
             for part, _ in self.parts(atom.whole)[0]:
                 self.set_field(part, "trainable", value)
+        elif isinstance(atom, Part) and target.name == "training":
+            self.forget_modes(frozenset({atom.whole}))
         if target.name == "momentum":
             self.momentum_set(atom, target, value)
         if isinstance(atom, Instance):

@@ -49,7 +49,14 @@ class Functions(Expressions):
         step = TraceStep(self.location(span), f"{name}() called here") if span is not None else None
         frame = self._enter(function, (id(node), id(function)), step, self.frame.from_script)
         frame.receiver = receiver
-        return self.run_body(frame, function, receiver, arguments)
+        if not function.decorators & known.CONTEXT_MANAGERS:
+            return self.run_body(frame, function, receiver, arguments)
+        # Its caller goes on in the middle of the body, so the modes that it sets are in doubt from here on.
+        managed, self.facts.mode_managed = self.facts.mode_managed, set()
+        value = self.run_body(frame, function, receiver, arguments)
+        self.forget_modes(frozenset(self.facts.mode_managed))
+        self.facts.mode_managed |= managed
+        return value
 
     def _enter(self, function: Function, key: tuple[object, ...], call: TraceStep | None, script: bool) -> Frame:
         frame = self.frame.children.get(key)

@@ -25,6 +25,7 @@ from bnlint.semantics.values import (
     Tape,
     Value,
     constant,
+    instances,
     join,
 )
 
@@ -91,7 +92,7 @@ class Interpreter(Calls):
                     targets_of[-1].append(self.state)
                 self.state = None
             case ir.Delete(target=target):
-                self.evaluate(target)
+                self._delete(target)
             case ir.Scope(kind=kind, names=names):
                 (self.frame.globals if kind == "global" else self.frame.nonlocals).update(names)
             case ir.Import():
@@ -128,6 +129,12 @@ class Interpreter(Calls):
                 self.add_elements(owner, self.elements(added) or UNKNOWN, self.doubtful_in(added))
             return
         self.assign_target(node.target, self.binary(node.op, current, added))
+
+    def _delete(self, target: ir.Expr) -> None:
+        self.evaluate(target)
+        if isinstance(target, ir.Attr) and self.state is not None:
+            for owner in instances(self.evaluate(target.value)):
+                self.state.slots.pop((owner, target.name), None)
 
     def _import(self, node: ir.Import) -> None:
         for local, qualified in node.bindings:
@@ -286,13 +293,31 @@ class Interpreter(Calls):
     def _with(self, node: ir.With) -> None:
         contexts, block = self.contexts, self.block
         self.block = self.block if self.block is not None else node.span
+        managers: list[tuple[ir.Expr, Value]] = []
         for item, target in node.items:
             value = self.evaluate(item)
             self._enter_context(item, value)
+            managers.append((item, value))
+            entered = self._call_special("__enter__", item, value)
             if target is not None:
-                self.assign_target(target, value if any(isinstance(atom, Tape) for atom in value) else UNKNOWN)
+                self.assign_target(target, value if any(isinstance(atom, Tape) for atom in value) else entered)
         self.run_block(node.body)
+        for item, value in reversed(managers):
+            self._call_special("__exit__", item, value)
         self.contexts, self.block = contexts, block
+
+    def _call_special(self, name: str, node: ir.Expr, managers: Value) -> Value:
+        """Enter or leave context managers of this file's classes; others are known by what built them."""
+        found: Value = NOTHING
+        for manager in instances(managers):
+            if self.state is None or manager.cls is None:
+                continue
+            for method in manager.cls.lookup(name) or ():
+                if isinstance(method, Function):
+                    found = join(found, self.call_method(method, manager, node))
+            if manager.cls.has_unknown_base:
+                self.forget_modes(frozenset({manager}))
+        return found or UNKNOWN
 
     def _enter_context(self, item: ir.Expr, value: Value) -> None:
         callee = self.evaluate(item.func) if isinstance(item, ir.Call) else NOTHING

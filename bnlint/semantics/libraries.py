@@ -15,6 +15,7 @@ from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
     Instance,
+    Part,
     Partial,
     Super,
     Tape,
@@ -51,7 +52,8 @@ class Libraries(Objects):
         if name == "functools.partial" and arguments.positional:
             nodes = dict(arguments.keyword_nodes)
             keywords = tuple((n, v, nodes.get(n, ir.Opaque())) for n, v in arguments.keywords)
-            return frozenset({Partial(arguments.positional[0], keywords)})
+            positional = tuple(zip(arguments.positional[1:], arguments.positional_nodes[1:], strict=False))
+            return frozenset({Partial(arguments.positional[0], positional, keywords)})
         if name.startswith("builtins."):
             return self._call_builtin(name.partition(".")[2], arguments, node)
         if name == "collections.OrderedDict":
@@ -124,6 +126,16 @@ class Libraries(Objects):
         if name == "zip":
             pair = Tuple(tuple(self.iterate(value) for value in arguments.positional))
             return frozenset({Tuple((frozenset({pair}),))})
+        if name == "dict":
+            mapping, _ = self.new_object(node, "builtins.dict", node.span)
+            for key, value in arguments.keywords:
+                self.set_field(mapping, repr(key), value)
+            if arguments.positional or arguments.spread:
+                self.forget_modes(first | arguments.spread)
+                self.add_elements(mapping, UNKNOWN)
+            return frozenset({mapping})
+        if name == "filter" and len(arguments.positional) == 2:
+            return frozenset({Tuple((self.iterate(arguments.positional[1]),))})
         if name == "next":
             return self.iterate(first)
         if name == "map" and len(arguments.positional) > 1:
@@ -133,9 +145,15 @@ class Libraries(Objects):
             known_name, attribute = only_constant(arguments.positional[1])
             for owner in instances(first):
                 if known_name and isinstance(attribute, str):
+                    if attribute == "training":
+                        self.forget_modes(frozenset({owner}))
                     self.set_field(owner, attribute, arguments.positional[2])
                 else:
+                    self.doubt_parts(owner)
                     self.add_elements(owner, arguments.positional[2])
+            for atom in first:
+                if isinstance(atom, Part):
+                    self.doubt_parts(atom.whole)
         if name == "getattr" and len(arguments.positional) >= 2:
             known_name, attribute = only_constant(arguments.positional[1])
             if known_name and isinstance(attribute, str):
@@ -143,6 +161,8 @@ class Libraries(Objects):
                 for atom in first:
                     found = join(found, self.attribute_of(atom, attribute, node))
                 return found
+        if name in ("getattr", "vars"):  # what is taken out by an unknown name may be any part, or ``eval``
+            self.forget_modes(first)
         if name in ("abs", "round", "max", "min", "sum", "float"):
             return self.tensors_of(arguments.everything()) or UNKNOWN
         return UNKNOWN

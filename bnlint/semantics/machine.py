@@ -297,6 +297,13 @@ class Machine:
             known = self.state.modes.get(part, UNKNOWN_MODE)
             self.state.modes[part] = mode if certain else known.join(mode)
 
+    def doubt_parts(self, whole: Instance) -> None:
+        """Anything in ``whole`` may have been replaced by something else."""
+        assert self.state is not None
+        for part, _ in self.parts(whole)[0]:
+            for name, value in self.field_values(part):
+                self.state.doubtful |= {(part, name, atom) for atom in value}
+
     def forget_modes(self, value: Value) -> None:
         """Something that cannot be followed was given these objects: their modes are unknown from here on."""
         assert self.state is not None
@@ -308,6 +315,7 @@ class Machine:
             elif isinstance(atom, (BoundFunction, Method)):
                 stack.append(atom.receiver if isinstance(atom, BoundFunction) else atom.owner)
             elif isinstance(atom, Partial):
+                stack += [inner for given, _ in atom.positional for inner in given]
                 stack += [inner for _, keyword, _ in atom.keywords for inner in keyword]
             if not isinstance(atom, Instance) or atom in seen:
                 continue

@@ -150,6 +150,8 @@ class Objects(Functions):
             return frozenset({Variables(owner)})
         if name in known.TORCH_PARTS:
             return frozenset({Method(owner, name)})
+        if name == "get_submodule":
+            return frozenset({Part(owner)})
         if name == "apply":
             if any(_may_set_modes(atom) for atom in arguments.everything()):
                 self.forget_modes(itself)

@@ -162,9 +162,10 @@ class Super(Atom):
 
 @dataclass(frozen=True, slots=True)
 class Partial(Atom):
-    """``functools.partial``; only keyword arguments are kept."""
+    """``functools.partial``: what it calls, and with which arguments before those of the call."""
 
     callee: Value
+    positional: tuple[tuple[Value, ir.Expr], ...]
     keywords: tuple[tuple[str, Value, ir.Expr], ...]
 
 
