@@ -285,3 +285,46 @@ def test_positional_arguments_of_a_partial() -> None:
 def test_parts_that_are_not_known(unknown: bool, body: str) -> None:
     program = f"class Whole(nn.Module):\n    def __init__(self):\n        {body}\nnet = Whole()\nnet(x)"
     assert [call.owns_unknown for call in calls_of(program, "net")] == [unknown]
+
+
+@pytest.mark.parametrize(
+    ("certain", "frozen", "change"),
+    [
+        (True, False, "pass"),
+        (True, True, "model.layers[1].trainable = False"),
+        (True, True, "model.get_layer('bn').trainable = False"),
+        (True, True, "for layer in model.layers[:-1]:\n    layer.trainable = False"),
+        (True, True, "setattr(model, 'trainable', False)"),
+        (False, False, "model.pop()"),
+    ],
+)
+def test_keras_layers_that_are_frozen_or_removed(certain: bool, frozen: bool, change: str) -> None:
+    head = "import keras\nmodel = keras.Sequential([keras.layers.Dense(2), keras.layers.BatchNormalization()])\n"
+    (call,) = facts_of(f"{change}\nmodel(x)", head).forwards
+    assert [(layer.certain, layer.frozen) for layer in call.layers] == [(certain, frozen)]
+
+
+@pytest.mark.parametrize(
+    ("models", "unknown", "sources"),
+    [
+        (1, False, "model.trainable_variables"),
+        (1, False, "other.trainable_weights"),
+        (2, False, "model.trainable_variables + other.trainable_variables"),
+        (0, False, "x"),
+        (0, True, "build().variables"),
+    ],
+)
+def test_what_a_gradient_is_asked_for(models: int, unknown: bool, sources: str) -> None:
+    program = f"""
+    import tensorflow as tf
+    from tensorflow.keras import Sequential
+    from tensorflow.keras.layers import BatchNormalization, Dense
+    model, other, x = Sequential([Dense(2), BatchNormalization()]), Sequential([Dense(2)]), tf.ones((2, 3))
+    with tf.GradientTape() as unused, tf.GradientTape() as tape:
+        loss = other(model(x))
+    grads = unused.gradient(loss, {sources})
+    """
+    facts = facts_of(program, head="")
+    (gradient,) = facts.gradients
+    assert (len(gradient.sources), gradient.sources_unknown) == (models, unknown)
+    assert all(call.where.tape is not None for call in facts.forwards) and len(facts.forwards) == 2

@@ -180,6 +180,10 @@ class Objects(Functions):
             self.add_elements(owner, self.children(arguments), arguments.doubtful)
         elif name in known.KERAS_SETTLES_STATISTICS:
             self.facts.settled.update(part for part, _ in self.parts(owner)[0])
+        elif name == "get_layer":
+            return frozenset({Part(owner)})
+        elif name == "pop":
+            self.doubt_parts(owner)
         elif name in ("predict", "predict_on_batch"):
             return frozenset({Tensor("eager")})
         elif owner.cls is not None and owner.cls.has_unknown_base:
