@@ -54,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+    except OSError as error:  # a full disk; whatever concerns a linted file has been dealt with before
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = f"cannot write the report: {error.strerror}; free some space or write it elsewhere"
+        print(f"bnlint: error: {reason}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -205,3 +207,11 @@ def test_directories_nested_deeper_than_python_recurses() -> None:
         for _ in range(depth):
             os.chdir("..")
             os.rmdir("d")
+
+
+def test_a_link_to_itself_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text("")
+    (tmp_path / "self.py").symlink_to(tmp_path / "self.py")
+    command = [sys.executable, "-m", "bnlint", "."]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "No findings in 1 file.\n", "")

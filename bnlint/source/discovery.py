@@ -135,11 +135,18 @@ def _walk(top: str, exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
         for entry in reversed(entries):
             is_directory = entry.is_dir(follow_symlinks=False)
             # is_file() passes over pipes, which would never end, and over dangling links, which editors make.
-            if not (is_directory or (entry.name.endswith(".py") and entry.is_file())):
+            if not (is_directory or (entry.name.endswith(".py") and _is_file(entry))):
                 continue
             if exclude.decides(entry.path, is_directory) or _ignored(entry.path, is_directory, layers):
                 continue
             stack.append((entry.path, is_directory, layers))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself: like a dangling one, there is nothing to read
+        return False
 
 
 def _ignored(path: str, is_directory: bool, layers: Sequence[Patterns]) -> bool:
