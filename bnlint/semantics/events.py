@@ -5,13 +5,12 @@ An event stands for one place in one chain of callers; what several passes throu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import ir
 from bnlint.semantics.state import Mode
-from bnlint.semantics.values import Class, Constant, Instance, Unknown, Value
+from bnlint.semantics.values import Class, Constant, Instance, Value
 
 
 @dataclass
@@ -96,9 +95,6 @@ class Forward:
     @property
     def built(self) -> TraceStep:
         return TraceStep(self.target.location, "built here")
-
-    def layer_of(self, instance: Instance) -> Layer | None:
-        return next((layer for layer in self.layers if layer.instance is instance), None)
 
 
 @dataclass(eq=False)
@@ -189,7 +185,3 @@ def numbers(value: Value) -> tuple[list[Constant], bool]:
 
 def is_exactly(value: Value | None, expected: object) -> bool:
     return value is not None and all(isinstance(atom, Constant) and atom.value is expected for atom in value)
-
-
-def may_be_unknown(values: Iterable[Value]) -> bool:
-    return any(isinstance(atom, Unknown) for value in values for atom in value)

@@ -231,9 +231,6 @@ class Machine:
             return "keras"
         return None
 
-    def is_module(self, atom: Atom) -> bool:
-        return isinstance(atom, Instance) and atom.framework is not None
-
     def parts(self, whole: Instance) -> tuple[list[tuple[Instance, bool]], bool]:
         """All modules in ``whole``, itself first, each with whether it is surely there; and whether there may be
         others that are not known."""
