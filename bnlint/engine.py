@@ -7,17 +7,20 @@ input and the flake8 plugin are doors to it, so that all give the same answer.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 from bnlint.cache import ResultCache
 from bnlint.config import Settings
 from bnlint.errors import FileError
-from bnlint.finding import Confidence, Diagnostic, Finding, Location, Report
+from bnlint.finding import Confidence, Diagnostic, Finding, Location, Report, TraceStep
 from bnlint.rule import FILE_ERROR_CODE, Rule
+from bnlint.semantics.project import Project
 from bnlint.source.decode import decode, split_lines
 from bnlint.source.discovery import DEFAULT_EXCLUDE, Patterns, SourceFile, discover, patterns
 from bnlint.suppress import suppressed
@@ -59,7 +62,7 @@ def run(
     if isinstance(inputs, Stdin):
         total = 1
         results: Iterator[tuple[str, bytes, FileResult]] = iter(
-            [(inputs.shown, inputs.data, lint_bytes(inputs.data, inputs.shown, rules))]
+            [(inputs.shown, inputs.data, lint_bytes(inputs.data, inputs.shown, rules, Project()))]
         )
     else:
         for item in discover(inputs, _exclusion(settings)):
@@ -95,19 +98,22 @@ def run(
     )
 
 
-def lint_bytes(data: bytes, path: str, rules: Sequence[Rule]) -> FileResult:
+def lint_bytes(data: bytes, path: str, rules: Sequence[Rule], project: Project | None = None) -> FileResult:
     """Lint one file, given as it lies on disk."""
     try:
         text = decode(data)
     except FileError as error:
         return FileResult(diagnostics=(_diagnostic(path, error),))
-    return lint_text(text, path, rules)
+    return lint_text(text, path, rules, project)
 
 
-def lint_text(text: str, path: str, rules: Sequence[Rule], *, heed_noqa: bool = True) -> FileResult:
-    """Lint one decoded file. Whatever goes wrong becomes one diagnostic; nothing is raised."""
+def lint_text(
+    text: str, path: str, rules: Sequence[Rule], project: Project | None = None, *, heed_noqa: bool = True
+) -> FileResult:
+    """Lint one decoded file, and what it imports from its ``project``. Whatever goes wrong becomes one diagnostic;
+    nothing is raised."""
     try:
-        findings = _once_a_place(_findings(text, path, rules))
+        findings = _once_a_place(_findings(text, path, rules, project))
         if findings and heed_noqa:
             lines = split_lines(text)
             findings = [finding for finding in findings if not suppressed(finding, lines)]
@@ -130,7 +136,7 @@ def _once_a_place(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(best.values(), key=lambda finding: finding.sort_key)
 
 
-def _findings(text: str, path: str, rules: Sequence[Rule]) -> Iterator[Finding]:
+def _findings(text: str, path: str, rules: Sequence[Rule], project: Project | None = None) -> Iterator[Finding]:
     from bnlint.source.parse import check_syntax, parse
 
     data = text.encode("utf-8", "surrogatepass")
@@ -140,14 +146,53 @@ def _findings(text: str, path: str, rules: Sequence[Rule]) -> Iterator[Finding]:
         return
     from bnlint.semantics import analyse
 
-    facts = analyse(parse(path, text))
+    facts = analyse(parse(path, text), project, marks(concerned))
     for rule in concerned:
-        yield from rule.check(facts)
+        for finding in rule.check(facts):
+            if finding.location.path == path:
+                yield finding
+            elif project is not None:
+                yield from _at_the_call(finding, path, rule, project)
+
+
+def _at_the_call(finding: Finding, path: str, rule: Rule, project: Project) -> Iterator[Finding]:
+    """A finding in a file that ``path`` calls is reported at that call, unless that file shows it by itself."""
+    calls = [step for step in finding.trace if step.location.path == path]
+    if not calls or _shows_by_itself(finding.location, rule, project):
+        return
+    at = finding.location
+    step = TraceStep(at, "this is where it happens")
+    message = f"{finding.message} (in {at.path}, line {at.line})"
+    yield replace(finding, location=calls[-1].location, message=message, trace=(*finding.trace, step), fix=None)
+
+
+def _shows_by_itself(place: Location, rule: Rule, project: Project) -> bool:
+    """Whether the file of ``place`` has a finding of the rule there, when nothing is known of its callers."""
+    from bnlint.semantics import analyse
+
+    known = project.own_findings.get((place.path, rule.code))
+    if known is None:
+        source = project.source(place.path)
+        facts = analyse(source, project, marks([rule])) if source is not None else None
+        known = frozenset(its.location for its in rule.check(facts)) if facts is not None else frozenset()
+        project.own_findings[place.path, rule.code] = known
+    return place in known
+
+
+@cache
+def _marks(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(patterns))
+
+
+def marks(rules: Sequence[Rule]) -> re.Pattern[str]:
+    """What the statements that these rules look at contain."""
+    return _marks(tuple(rule.marks for rule in rules))
 
 
 def _lint_files(
     files: Sequence[SourceFile], rules: Sequence[Rule], cache: ResultCache
 ) -> Iterator[tuple[str, bytes, FileResult]]:
+    project = Project()
     with cache:
         for file in files:
             try:
@@ -162,7 +207,7 @@ def _lint_files(
             if findings is not None:
                 yield file.shown, data, FileResult(findings)
                 continue
-            result = lint_bytes(data, file.shown, rules)
+            result = lint_bytes(data, file.shown, rules, project)
             if not result.diagnostics:  # what went wrong may go right the next time: memory, a newer Python
                 cache.put(data, file.shown, result.findings)
             yield file.shown, data, result

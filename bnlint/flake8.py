@@ -68,8 +68,9 @@ class Plugin:
     def run(self) -> Iterator[tuple[int, int, str, type[Plugin]]]:
         try:
             from bnlint.engine import lint_text
+            from bnlint.semantics.project import Project
 
-            result = lint_text("".join(self._lines), self._filename, self._rules, heed_noqa=False)
+            result = lint_text("".join(self._lines), self._filename, self._rules, Project(), heed_noqa=False)
         except Exception as error:  # an exception here would end the whole flake8 run
             what = " ".join(f"{type(error).__name__}: {error}".split())
             yield 1, 0, f"{FILE_ERROR_CODE} internal error in bnlint ({what}); please report it", type(self)

@@ -10,8 +10,10 @@ from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics.events import FileFacts, Forward, Layer, is_exactly, numbers
 from bnlint.semantics.intent import words
-from bnlint.semantics.values import Constant, Function, Instance, Value, only_constant
+from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
 
+#: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``.
+INFERENCE_MARKS = r"no_grad|inference_mode|set_grad_enabled|(?i:test|val|infer|predict)"
 # Arguments that change nothing that an experiment measures, or that it sets itself.
 _LEFT_OUT = frozenset({"device", "dtype", "process_group", "inplace", "noise_shape", "seed", "inputs"})
 
@@ -114,7 +116,8 @@ def is_one(layers: Iterable[Layer]) -> bool:
 
 
 def subject(forward: Forward) -> str:
-    return forward.receiver or (forward.target.cls.name if forward.target.cls else "the module")
+    target = forward.target
+    return forward.receiver or (target.cls.name if isinstance(target, Instance) and target.cls else "the module")
 
 
 def built_and_mode(forward: Forward) -> list[TraceStep]:
@@ -123,10 +126,10 @@ def built_and_mode(forward: Forward) -> list[TraceStep]:
     if mode is None or mode.location == built.location:
         new = " here, and a new module is in train mode" if forward.mode.surely_train else " here"
         return [TraceStep(built.location, "built" + new)]
-    return [built, mode]
+    return [mode.step] if isinstance(forward.target, Mystery) else [built, mode.step]
 
 
-def owns_same_layer(facts: FileFacts, owner: Instance, forward: Forward) -> bool:
+def owns_same_layer(facts: FileFacts, owner: Instance | Mystery, forward: Forward) -> bool:
     """Whether ``owner`` is what runs, one of its layers, or holds one of its layers."""
     mine = {layer.instance for layer in forward.layers}
     if owner is forward.target or owner in mine:
@@ -177,8 +180,8 @@ def pass_training(forward: Forward, flag: bool, safety: Safety) -> Fix | None:
     return Fix(safety, f"pass {text}", (edit,))
 
 
-def _takes_training(target: Instance) -> bool:
-    call = target.cls.lookup("call") if target.cls else None
+def _takes_training(target: Instance | Mystery) -> bool:
+    call = target.cls.lookup("call") if isinstance(target, Instance) and target.cls else None
     if call is None:
         return True
     return all(

@@ -68,25 +68,26 @@ class InferenceInTrainMode(Rule):
     code: ClassVar[str] = "BNL002"
     name: ClassVar[str] = "inference-in-train-mode"
     severity: ClassVar[Severity] = Severity.ERROR
-    # What a model owns is known only where this file builds its layers.
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
-        (b"torch",),
-        (b"BatchNorm", b"InstanceNorm", b"Dropout"),
-    )
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"),)
+    marks: ClassVar[str] = support.INFERENCE_MARKS
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete:
             return
         for forward in file.forwards:
-            if forward.target.framework != "torch" or not forward.mode.surely_train:
+            if forward.framework == "keras" or not forward.mode.surely_train:
                 continue
             layers = [layer for layer in forward.layers if _is_live(layer)]
-            evidence = evidence_of_inference(file, forward) if layers else None
+            if not layers and not _may_own_layers(file, forward):
+                continue
+            evidence = evidence_of_inference(file, forward)
             if evidence is not None:
                 yield self._report(file, forward, layers, evidence)
 
     def _report(self, file: FileFacts, forward: Forward, layers: list[Layer], evidence: Evidence) -> Finding:
         receiver = support.subject(forward)
+        if not layers:
+            return self._report_unknown(file, forward, evidence)
         norms = [layer for layer in layers if support.is_batchnorm(layer.instance)]
         certain = evidence.strong and any(layer.certain for layer in norms)
         return self.finding(
@@ -98,6 +99,26 @@ class InferenceInTrainMode(Rule):
             _fix(file, forward),
             support.experiment("mode-gap", "torch", (layer.instance for layer in layers), forward),
         )
+
+
+    def _report_unknown(self, file: FileFacts, forward: Forward, evidence: Evidence) -> Finding:
+        """What the model owns is not known, but the program itself manages its mode."""
+        receiver = support.subject(forward)
+        return self.finding(
+            forward.location,
+            f"{receiver} is in train mode, but this is inference, because {evidence}: what {receiver} is made of is "
+            "not known here; BatchNorm in it normalises with the statistics of the inference data, and Dropout drops",
+            Confidence.LIKELY,
+            _trace(forward, []),
+            _fix(file, forward),
+            support.experiment("mode-gap", "torch", ()),
+        )
+
+
+def _may_own_layers(file: FileFacts, forward: Forward) -> bool:
+    """Whether the program manages the mode of a model whose make is not known."""
+    way = forward.mode.train
+    return forward.owns_unknown and way is not None and way.by is not None and not forward.layers
 
 
 def _is_live(layer: Layer) -> bool:

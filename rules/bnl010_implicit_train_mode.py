@@ -9,6 +9,7 @@ from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Layer
 from bnlint.semantics.intent import evidence_of_inference, is_deliberate, is_test_code
+from bnlint.semantics.values import Instance
 
 
 class ImplicitTrainMode(Rule):
@@ -99,7 +100,7 @@ def _is_live(layer: Layer) -> bool:
 def _applies(file: FileFacts, forward: Forward) -> bool:
     target, mode = forward.target, forward.mode
     return (
-        target.framework == "torch"
+        forward.framework == "torch"
         and mode.surely_train
         and mode.train is not None
         and mode.train.location == target.location
@@ -123,6 +124,6 @@ def _is_managed(file: FileFacts, forward: Forward) -> bool:
     """
     called = {other.target for other in file.forwards}
     return any(
-        support.owns_same_layer(file, owner, forward) or (owner not in called and not support.is_layer(owner))
+        support.owns_same_layer(file, owner, forward) or (owner not in called and not (isinstance(owner, Instance) and support.is_layer(owner)))
         for owner in file.mode_managed
     )

@@ -9,6 +9,7 @@ from bnlint.finding import Confidence, Finding, Safety, Severity, TraceStep
 from bnlint.frameworks.functions import KERAS_MODELS
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Layer, is_exactly
+from bnlint.semantics.values import Instance
 
 
 class TapeWithoutTraining(Rule):
@@ -67,7 +68,7 @@ class TapeWithoutTraining(Rule):
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for forward in file.forwards:
-            if forward.target.framework != "keras" or forward.input_kind == "symbolic":
+            if forward.framework != "keras" or forward.input_kind == "symbolic":
                 continue
             if forward.training is not None or is_exactly(forward.training_default, True):
                 continue
@@ -102,7 +103,7 @@ def _is_live(layer: Layer) -> bool:
 
 def _confidence(file: FileFacts, forward: Forward) -> Confidence | None:
     """How sure it is that this call is one that trains the target; None where nothing says so."""
-    cls = forward.target.cls
+    cls = forward.target.cls if isinstance(forward.target, Instance) else None
     in_train_step = forward.is_self and "train_step" in forward.where.functions
     if in_train_step and cls is not None and cls.library_bases() & KERAS_MODELS:
         return Confidence.CERTAIN

@@ -96,7 +96,7 @@ def _is_live(layer: Layer) -> bool:
 def _applies(file: FileFacts, forward: Forward) -> bool:
     default = forward.training_default
     return (
-        forward.target.framework == "keras"
+        forward.framework == "keras"
         and forward.training is None
         and (default is None or is_exactly(default, None) or is_exactly(default, False))
         and forward.where.from_script

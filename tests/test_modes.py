@@ -229,7 +229,7 @@ def test_a_subclass_starts_from_its_own_construction() -> None:
         ("eval", "def train(self, mode=True):\n        super().train(mode)\n        self.bn.eval()"),
         ("train", "def train(self, mode=True):\n        return super().train(mode)"),
         ("train", "def eval(self):\n        return self"),
-        ("unknown", "def train(self, mode=True):\n        super().train(mode and self.unfrozen)"),
+        ("either", "def train(self, mode=True):\n        super().train(mode and self.unfrozen)"),
     ],
 )
 def test_overridden_train_and_eval_decide(mode: str, body: str) -> None:

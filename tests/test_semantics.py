@@ -56,14 +56,14 @@ def mode_at_call(program: str, receiver: str = "net") -> str:
         ("train", "net = Net()\nnet.eval()\nnet.train()\nnet(x)"),
         ("train", "net = Net()\nnet.load_state_dict(torch.load('w'))\nnet(x)"),
         ("train", "net = Net()\nnet.eval\nnet(x)"),
-        ("unknown", "net = Net()\nnet.train(flag)\nnet(x)"),
-        ("unknown", "net = Net()\nnet.train(phase == 'train')\nnet(x)"),
+        ("either", "net = Net()\nnet.train(flag)\nnet(x)"),
+        ("either", "net = Net()\nnet.train(phase == 'train')\nnet(x)"),
         ("either", "net = Net()\nif flag:\n    net.eval()\nnet(x)"),
         ("eval", "net = Net()\nif flag:\n    net.eval()\nelse:\n    net.train(False)\nnet(x)"),
         ("unknown", "net = Net()\nprepare(net)\nnet(x)"),
         ("unknown", "net = Net()\ntrainer.fit([net])\nnet(x)"),
         (
-            "unknown",
+            "eval",
             "net = Net()\nfor m in net.modules():\n    if isinstance(m, nn.BatchNorm2d):\n        m.eval()\nnet(x)",
         ),
         ("train", "net = nn.DataParallel(Net().to(device))\nnet(x)"),
@@ -91,8 +91,16 @@ def test_the_mode_in_which_batchnorm_is_run(mode: str, program: str) -> None:
     assert mode_at_call(program) == mode
 
 
-def test_a_copy_by_deepcopy_is_not_followed() -> None:
-    assert "net" not in {forward.receiver for forward in facts_of("net = copy.deepcopy(Net())\nnet(x)").forwards}
+@pytest.mark.parametrize(
+    ("mode", "program"),
+    [
+        ("train", "net = copy.deepcopy(Net())\nnet(x)"),
+        ("train", "first = Net()\nnet = copy.deepcopy(first)\nfirst.eval()\nnet(x)"),
+        ("eval", "first = Net().eval()\nnet = copy.deepcopy(first)\nfirst.train()\nnet(x)"),
+    ],
+)
+def test_a_copy_keeps_the_mode_and_goes_its_own_way(mode: str, program: str) -> None:
+    assert mode_at_call(program) == mode
 
 
 def test_an_override_of_train_decides() -> None:

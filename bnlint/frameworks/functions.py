@@ -22,8 +22,10 @@ TRANSPARENT_DECORATORS = frozenset(
 )  # fmt: skip
 
 #: Calls that return the module they are given, which keeps its mode.
-TORCH_WRAPPERS = frozenset(
+WRAPPERS = frozenset(
     {
+        "apex.parallel.DistributedDataParallel", "apex.parallel.convert_syncbn_model",
+        "torch.nn.utils.convert_sync_batchnorm", "torch.nn.utils.fusion.convert_sync_batchnorm",
         "torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.nn.parallel.DistributedDataParallel",
         "torch.nn.SyncBatchNorm.convert_sync_batchnorm", "torch.compile", "torch.nn.utils.spectral_norm",
         "torch.nn.utils.weight_norm", "torch.nn.utils.parametrizations.spectral_norm",
@@ -31,12 +33,49 @@ TORCH_WRAPPERS = frozenset(
     }
 )  # fmt: skip
 TORCH_CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
-TORCH_BASES = frozenset({"torch.nn.Module", *TORCH_CONTAINERS})
+TORCH_BASES = frozenset(
+    {
+        "torch.nn.Module", *TORCH_CONTAINERS,
+        *(f"{root}.LightningModule" for root in (
+            "pytorch_lightning", "lightning", "lightning.pytorch", "pytorch_lightning.core",
+            "pytorch_lightning.core.lightning",
+        )),
+    }
+)  # fmt: skip
+
+#: Functions that build the model that an argument names, and how the catalogue marks such names.
+MODELS_BY_NAME = {"timm.create_model": "timm:", "timm.models.create_model": "timm:", "torch.hub.load": "hub:",
+                  "torchvision.models.get_model": "torchvision.models."}  # fmt: skip
+#: Packages whose ``from_pretrained`` returns a model in eval mode.
+PRETRAINED_IN_EVAL_MODE = frozenset(
+    {"transformers", "diffusers", "pytorch_transformers", "pytorch_pretrained_bert", "peft", "optimum"}
+)
+#: What loads a whole model, in the mode it was saved in.
+MODEL_LOADERS = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "pickle.load", "torch.jit.trace",
+                           "torch.jit.script", "torch.export.load"})  # fmt: skip
+
+#: Base classes of layers, which ``isinstance`` may ask for, by the kind of layer.
+LAYER_BASES = {
+    "torch.nn._BatchNorm": "batchnorm", "torch.nn.batchnorm._BatchNorm": "batchnorm",
+    "torch.nn.modules.batchnorm._BatchNorm": "batchnorm", "torch.nn.modules.dropout._DropoutNd": "dropout",
+    "torch.nn.modules.instancenorm._InstanceNorm": "instancenorm", "torch.nn.modules.batchnorm._NormBase": "batchnorm",
+}  # fmt: skip
 
 #: Methods of ``nn.Module`` that return the module itself and leave its mode alone.
 TORCH_CHAINING = frozenset(
     {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "type", "requires_grad_", "share_memory", "xpu",
      "to_empty"}
+)  # fmt: skip
+#: Methods that say of what they are called on that it is a module, or leave open whether it is one.
+MODULE_METHODS = frozenset(
+    {"train", "eval", "forward", "__call__", "parameters", "named_parameters", "state_dict", "load_state_dict",
+     "buffers", "named_buffers", "modules", "children", "named_modules", "named_children", "apply", "requires_grad_",
+     "zero_grad", "get_submodule", "to", "cuda", "cpu", "half", "float", "double", "bfloat16", "share_memory", "xpu"}
+)  # fmt: skip
+#: What else a module inherits.
+CONTAINER_METHODS = frozenset(
+    {"append", "extend", "insert", "add_module", "register_module", "items", "values", "pop", "register_buffer",
+     "register_parameter", "add", "get_layer", "compile", "fit", "predict", "evaluate"}
 )  # fmt: skip
 TORCH_PARTS = frozenset({"modules", "children", "named_modules", "named_children"})
 TORCH_PARAMETERS = frozenset({"parameters", "named_parameters", "state_dict", "buffers", "named_buffers"})
@@ -90,5 +129,7 @@ COMPARING_ENDINGS = ("allclose", "assert_close", "assert_allclose", "array_equal
 #: may (as ``itertools`` does).
 HARMLESS_ROOTS = frozenset(
     {"torch", "numpy", "tensorflow", "keras", "copy", "time", "os", "sys", "json", "math", "logging", "matplotlib",
-     "tqdm", "sklearn", "pickle", "random", "warnings", "re"}
+     "tqdm", "sklearn", "pickle", "random", "warnings", "re", "wandb", "tensorboardX", "torchvision", "cv2", "PIL",
+     "pandas", "scipy", "argparse", "glob", "pathlib", "yaml", "shutil", "datetime", "string",
+     "torchmetrics", "seaborn", "plotly", "skimage", "h5py", "subprocess", "pprint", "visdom"}
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A file from its IR to the facts that rules read.
+"""A file from its outline to the facts that rules read.
 
 The module's own code runs first. Then every function and method that nothing in the file called is run on its
 own, with parameters that are not known. Methods of one object may be called in any order and any number of
@@ -7,47 +7,65 @@ times, so they start from the join of what construction and all of them leave be
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bnlint.semantics import ir
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.lowering import lower
 from bnlint.semantics.machine import SLOTS_PER_STEP, Frame, OutOfSteps
+from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
-from bnlint.source.parse import Source
+from bnlint.source.parse import Role, Segment, Source
 
 _ROUNDS = 2
 #: Enough for ``MAX_DEPTH`` of the parser times the frames that one level of nesting takes here.
 _RECURSION_LIMIT = 20_000
 
 
-def analyse(source: Source) -> FileFacts:
-    """The facts of one file. Never raises for valid Python; gives up (``complete`` is false) on huge files."""
+def analyse(source: Source, project: Project | None = None, marks: re.Pattern[str] | None = None) -> FileFacts:
+    """The facts of one file, and of what it runs of the files that it imports, where there is a ``project``.
+
+    ``marks`` tell which of its top-level statements can hold what the rules look for: the others are run only as far
+    as those need them. Gives up (``complete`` is false) on huge files. Raises ``FileError`` where libcst fails.
+    """
     with _deep_recursion():
-        module = lower(source)
-        interpreter = Interpreter(module)
+        interpreter = Interpreter(source, project)
+        marked = [segment for segment in source.segments if marks is None or marks.search(segment.text)]
         try:
-            _run_all(interpreter, module)
+            if marked:
+                _run_all(interpreter, marked)
         except OutOfSteps:
             interpreter.facts.complete = False
     return interpreter.facts
 
 
-def _run_all(machine: Interpreter, module: ir.Module) -> None:
-    machine.run_block(module.body)
+def _run_all(machine: Interpreter, marked: list[Segment]) -> None:
+    root = machine.root
+    for segment in root.source.segments:
+        if machine.state is None:
+            break
+        lazy = machine.is_on_demand(root, segment) and segment not in marked
+        if segment.role in (Role.DEFINITION, Role.IMPORT) or lazy:
+            continue
+        root.done.add(segment)
+        machine.run_block(machine.statements_of(root, segment))
     if machine.state is None:  # the module ends in sys.exit(), raise, …
         machine.state = machine.before_raise
-    roots = Frame(None, machine.module_frame, None)
+    roots = Frame(None, root.frame, None, root)
     machine.frame = roots
+    for segment in marked:
+        if segment.role is Role.DEFINITION:
+            for name in segment.binds:
+                machine.lookup(name)
     done: set[Function] = set()
     for _ in range(_ROUNDS):
-        _run_functions(machine, machine.module_frame, done)
+        _run_functions(machine, root.frame, done)
     for cls in machine.classes:
-        _run_class(machine, cls)
+        if cls.location.path == root.source.path:
+            _run_class(machine, cls)
 
 
 def _run_functions(machine: Interpreter, frame: Frame, done: set[Function]) -> None:
@@ -68,7 +86,9 @@ def _run_root(machine: Interpreter, function: Function, receiver: Instance | Non
     machine.spend(len(machine.state.slots) // SLOTS_PER_STEP)
     before = machine.state.copy()
     root = machine.frame
-    frame = root.children.setdefault((id(function),), Frame(function, function.frame, root))
+    frame = root.children.setdefault(
+        (id(function),), Frame(function, function.frame, root, function.frame.scope)
+    )
     frame.receiver = receiver
     parameters = machine.default_parameters(function)
     saved, function.defaults = function.defaults, parameters
@@ -89,7 +109,11 @@ def _run_class(machine: Interpreter, cls: Class) -> None:
         atom
         for name in names
         for atom in cls.lookup(name) or ()
-        if isinstance(atom, Function) and atom.owner is not None and not atom.called and atom.name != "__init__"
+        if isinstance(atom, Function)
+        and atom.owner is not None
+        and not atom.called
+        and atom.name != "__init__"
+        and atom.location.path == cls.location.path  # another file's are run where that file is analysed
     ]
     init = [atom for atom in cls.lookup("__init__") or () if isinstance(atom, Function)]
     if not methods and all(function.called for function in init):

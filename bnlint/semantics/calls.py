@@ -17,10 +17,14 @@ from bnlint.semantics.values import (
     Function,
     Instance,
     Method,
+    Mystery,
     Partial,
+    PartMethod,
     Ref,
     Tensor,
     Value,
+    VariableMethod,
+    constant,
     instances,
     join,
 )
@@ -98,8 +102,16 @@ class Calls(Libraries):
                 return found
             case Tensor():
                 return self.tensor_method(atom, node)
+            case Mystery():
+                return self.call_mystery(atom, arguments, node)
+            case PartMethod(part=part, name=name):
+                return self.call_part_method(part, name, arguments, node)
+            case VariableMethod(variables=variables):
+                flag = arguments.at(0) or arguments.get("requires_grad") or constant(True)
+                self.freeze(variables, flag, node)
+                return frozenset({variables})
         self.call_unknown(arguments, node)
-        return self.tensors_of(arguments.everything()) | UNKNOWN
+        return self.tensors_of(arguments.everything()) or self.unknown_result(node)
 
     def _call_instance(self, instance: Instance, arguments: Arguments, node: ir.Call) -> Value:
         if instance.framework is not None:
@@ -110,7 +122,7 @@ class Calls(Libraries):
             if functions:
                 return self.run_function(functions[0], instance, arguments, node)
         self.call_unknown(arguments, node)
-        return self.tensors_of(arguments.everything()) | UNKNOWN
+        return self.tensors_of(arguments.everything()) or self.unknown_result(node)
 
 
 def _stable(atom: Atom) -> tuple[str, str]:

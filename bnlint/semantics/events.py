@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import ir
-from bnlint.semantics.state import Mode
-from bnlint.semantics.values import Class, Constant, Instance, Value
+from bnlint.semantics.state import NO_GUARDS, Guards, Mode, compatible
+from bnlint.semantics.values import Class, Constant, Instance, Mystery, Value
 
 
 @dataclass
@@ -54,6 +54,42 @@ class Surroundings:
 
 
 @dataclass(eq=False)
+class Freeze:
+    """The gradients of a module's parameters are switched off. ``undone`` where they are switched on again."""
+
+    location: Location
+    owner: Instance | Mystery
+    where: Surroundings
+    undone: bool = False
+
+
+@dataclass(eq=False)
+class ModeCall:
+    """``module.train(...)`` or ``module.eval()``; ``wanted`` is the mode asked for, None where that is not known."""
+
+    location: Location
+    receiver: str | None
+    target: Instance | Mystery
+    name: str
+    wanted: bool | None
+    layers: list[Layer]
+    where: Surroundings
+    is_self: bool
+
+
+@dataclass(eq=False)
+class FlagSet:
+    """``module.training = value``."""
+
+    location: Location
+    receiver: str | None
+    target: Instance | Mystery
+    value: Value
+    layers: list[Layer]
+    where: Surroundings
+
+
+@dataclass(eq=False)
 class Forward:
     """A module, layer or model is called.
 
@@ -67,7 +103,7 @@ class Forward:
 
     location: Location
     receiver: str | None
-    target: Instance
+    target: Instance | Mystery
     mode: Mode
     layers: list[Layer]
     owns_unknown: bool
@@ -87,6 +123,20 @@ class Forward:
     trained: bool = False  # a backward pass runs through its output
     discarded: bool = False  # nothing is done with what it computes
     sole_layer: bool = False  # the target is one mode-dependent layer, alone or alone in its container
+    guards: Guards = NO_GUARDS  # what is known of the path that leads here
+    training_guards: set[Guards] = field(default_factory=set)  # the same, of the backward passes
+    frozen: frozenset[Freeze] = frozenset()  # parts whose parameters get no gradients
+    parts: frozenset[Instance | Mystery] = frozenset()  # the target and all modules in it
+
+    def mode_in_training(self) -> Mode:
+        """The mode, as far as it can be that of a pass that is trained through."""
+        guards = frozenset.intersection(*self.training_guards) if self.training_guards else NO_GUARDS
+        return self.mode.given(guards) if compatible(guards, self.guards) else Mode()
+
+    @property
+    def framework(self) -> str | None:
+        """``torch`` or ``keras``; None where it is not known what runs."""
+        return self.target.framework if isinstance(self.target, Instance) else None
 
     @property
     def eager_input(self) -> bool:
@@ -135,6 +185,7 @@ class Backward:
 
     location: Location
     where: Surroundings
+    guards: Guards = NO_GUARDS
 
 
 @dataclass(eq=False)
@@ -167,9 +218,12 @@ class FileFacts:
     bare_attributes: list[BareAttribute] = field(default_factory=list)
     backwards: list[Backward] = field(default_factory=list)
     gradients: list[Gradient] = field(default_factory=list)
+    mode_calls: list[ModeCall] = field(default_factory=list)
+    flags_set: list[FlagSet] = field(default_factory=list)
+    freezes: list[Freeze] = field(default_factory=list)
     settled: set[Instance] = field(default_factory=set)
-    mode_managed: set[Instance] = field(default_factory=set)
-    optimised: set[Instance] = field(default_factory=set)
+    mode_managed: set[Instance | Mystery] = field(default_factory=set)
+    optimised: set[Instance | Mystery] = field(default_factory=set)
 
 
 def numbers(value: Value) -> tuple[list[Constant], bool]:

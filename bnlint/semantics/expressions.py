@@ -9,8 +9,10 @@ from typing import Any
 
 from bnlint.finding import Location
 from bnlint.frameworks.functions import (
+    CONTAINER_METHODS,
     KERAS_BASES,
     KERAS_VARIABLES,
+    MODULE_METHODS,
     NO_GRAD,
     SHAPE_ATTRIBUTES,
     SYMBOLIC_INPUTS,
@@ -22,8 +24,9 @@ from bnlint.frameworks.functions import (
 from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical, framework_of
 from bnlint.semantics import ir
-from bnlint.semantics.machine import SLOTS_PER_STEP, Machine
-from bnlint.semantics.state import join_all
+from bnlint.semantics.machine import SLOTS_PER_STEP, Machine, Scope
+from bnlint.semantics.project import Found
+from bnlint.semantics.state import ELEMENTS, join_all
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -31,22 +34,28 @@ from bnlint.semantics.values import (
     BoundFunction,
     Class,
     Constant,
+    File,
     Function,
     Instance,
     Method,
+    Mystery,
     Part,
+    PartMethod,
     Ref,
+    SavedMode,
     Super,
     Tensor,
     Tuple,
     Unknown,
     Value,
+    VariableMethod,
     Variables,
     constant,
     instances,
     join,
     only_constant,
 )
+from bnlint.source.positions import Span
 
 _KNOWN_NAMES = frozenset(LAYERS) | TENSOR_MAKERS.keys() | NO_GRAD | TAPE | SYMBOLIC_INPUTS | TORCH_BASES | KERAS_BASES
 _KNOWN_SHORT_NAMES = frozenset(name.rpartition(".")[2] for name in _KNOWN_NAMES)
@@ -118,15 +127,57 @@ class Expressions(Machine):
         value = self.lookup(name)
         if value is not None:
             return value
-        if name in _KNOWN_SHORT_NAMES:
-            for module in reversed(self.star_imports):
-                full = canonical(f"{module}.{name}")
-                # A star import of another framework, or of this project, may well define the same name.
-                if full in _KNOWN_NAMES:
-                    return frozenset({Ref(full)})
-                if framework_of(full) is None and not full.startswith("tensorflow."):
-                    return UNKNOWN
         return frozenset({Ref(f"builtins.{name}")}) if name in _BUILTINS else UNKNOWN
+
+    def from_star_import(self, scope: Scope, name: str) -> Value | None:
+        for module in reversed(scope.source.stars):
+            inner = self.file_of(scope.source.path, module)
+            if inner is not None:
+                value = self.member_of(inner, name) if not name.startswith("_") else None
+                if value is not None:
+                    return value
+                continue
+            full = canonical(f"{module}.{name}")
+            # A star import of another framework may well define the same name.
+            if full in _KNOWN_NAMES:
+                return frozenset({Ref(full)})
+            if name in _KNOWN_SHORT_NAMES and framework_of(full) is None and not full.startswith("tensorflow."):
+                return UNKNOWN
+        return None
+
+    # Other files
+
+    def file_of(self, importer: str, name: str) -> File | None:
+        """The module of the project that a file imports by this name."""
+        found = self.project.find(importer, name) if self.project is not None else None
+        return self._as_file(found)
+
+    def _as_file(self, found: Found | None) -> File | None:
+        if found is None or self.project is None:
+            return None
+        if found.shown is None:
+            return File(found.folder or "", None)
+        scope = self.scopes.get(found.shown)
+        if scope is None:
+            source = self.project.source(found.shown)
+            if source is None:
+                return None
+            scope = self.scopes[found.shown] = Scope(source, imported=True)
+        return File(found.folder or "", scope)
+
+    def member_of(self, file: File, name: str) -> Value | None:
+        """What a module's name stands for: something it defines, or a module in its package."""
+        if file.scope is not None:
+            scope: Scope = file.scope
+            assert self.state is not None
+            value = self.state.slots.get((scope.frame, name)) or self.demand(scope, name)
+            if value is not None:
+                return value
+        if file.folder and self.project is not None:
+            inner = self._as_file(self.project.submodule(file.folder, name))
+            if inner is not None:
+                return frozenset({inner})
+        return None
 
     def _attribute(self, node: ir.Attr) -> Value:
         found: Value = NOTHING
@@ -139,6 +190,10 @@ class Expressions(Machine):
         match atom:
             case Ref(name=path):
                 return frozenset({Ref(canonical(f"{path}.{name}"))})
+            case File():
+                return self.member_of(atom, name) or UNKNOWN
+            case Mystery():
+                return self._attribute_of_mystery(atom, name, node)
             case Instance():
                 return self._instance_attribute(atom, name, node)
             case Class():
@@ -148,14 +203,31 @@ class Expressions(Machine):
                     if name in base.attributes:
                         return _bound(base.attributes[name], receiver)
                 return frozenset({Method(receiver, name)})
-            case Part(whole=whole):
-                return frozenset({Method(whole, f"part.{name}")}) if name in ("eval", "train") else UNKNOWN
+            case Part():
+                return frozenset({PartMethod(atom, name)}) if name in ("eval", "train") else UNKNOWN
+            case Variables() if name in ("data", "requires_grad_"):
+                return frozenset({atom}) if name == "data" else frozenset({VariableMethod(atom, name)})
             case Tensor():
                 return UNKNOWN if name in SHAPE_ATTRIBUTES else frozenset({atom})
         return UNKNOWN
 
+    def _attribute_of_mystery(self, mystery: Mystery, name: str, node: ir.Expr) -> Value:
+        assert self.state is not None
+        held = self.state.slots.get((mystery, name))
+        if held is not None:
+            return held
+        if name in MODULE_METHODS:
+            return frozenset({Method(mystery, name)})
+        if name == "module":
+            return frozenset({mystery})  # DataParallel and its kin are the module they wrap
+        if name == "training":
+            return frozenset({SavedMode(mystery, self.state.mode_of(mystery))})
+        return frozenset({self.part_of_mystery(mystery, name, _span(node))})
+
     def _instance_attribute(self, instance: Instance, name: str, node: ir.Expr) -> Value:
         assert self.state is not None
+        if name == "training" and instance.framework == "torch":
+            return frozenset({SavedMode(instance, self.state.mode_of(instance))})
         held = self.state.slots.get((instance, name))
         if held is not None:
             return held
@@ -172,8 +244,11 @@ class Expressions(Machine):
             return frozenset({Variables(instance)})
         if instance.framework == "keras" and name == "layers":
             return frozenset({Part(instance)})
-        if instance.framework is None and not instance.kind.startswith("builtins."):
-            return UNKNOWN
+        if instance.kind.startswith("builtins."):
+            return frozenset({Method(instance, name)})
+        own_make = instance.framework is None or instance.cls is not None
+        if own_make and instance.framework != "keras" and name not in MODULE_METHODS | CONTAINER_METHODS:
+            return frozenset({self.part_of_mystery(instance, name, _span(node))})
         return frozenset({Method(instance, name)})
 
     def _class_attribute(self, attribute: Value, instance: Instance, node: ir.Expr) -> Value:
@@ -217,9 +292,7 @@ class Expressions(Machine):
         return frozenset({Tensor(kind, origins, through)})
 
     def truth(self, value: Value) -> bool | None:
-        truths = {
-            bool(atom.value) if isinstance(atom, Constant) and not atom.from_default else None for atom in value
-        }
+        truths = {_truth(atom) for atom in value}
         return truths.pop() if len(truths) == 1 else None
 
     def _boolean(self, node: ir.Boolean) -> Value:
@@ -328,6 +401,9 @@ class Expressions(Machine):
                 found |= self.elements(frozenset({atom})) | UNKNOWN
             elif isinstance(atom, (Tensor, Part)):
                 found |= frozenset({atom})
+            elif isinstance(atom, Mystery):
+                held = self.state.slots.get((atom, repr(key))) if known else None
+                found |= held or frozenset({self.part_of_mystery(atom, repr(key) if known else ELEMENTS)})
             else:
                 found |= UNKNOWN
         return found or UNKNOWN
@@ -351,8 +427,12 @@ class Expressions(Machine):
             if isinstance(atom, Method) and atom.name in TORCH_PARTS:
                 part: Value = frozenset({Part(atom.owner)})
                 found |= frozenset({Tuple((UNKNOWN, part))}) if atom.name.startswith("named") else part
-            elif isinstance(atom, (Part, Tensor)):
+            elif isinstance(atom, Variables) and atom.names.startswith("named"):
+                found |= frozenset({Tuple((UNKNOWN, frozenset({atom})))})
+            elif isinstance(atom, (Part, Tensor, Variables)):
                 found |= frozenset({atom})
+            elif isinstance(atom, Mystery):
+                found |= frozenset({self.part_of_mystery(atom, ELEMENTS)})
             else:
                 found |= self.elements(frozenset({atom})) or UNKNOWN
         return found or UNKNOWN
@@ -373,7 +453,7 @@ class Expressions(Machine):
                 for atom in self.evaluate(target.value):
                     if isinstance(atom, Instance) and atom.framework == "torch" and not isinstance(key, str):
                         self.doubt_parts(atom)  # the order of its elements is not kept: it may replace any
-                    if isinstance(atom, Instance) and known:
+                    if isinstance(atom, (Instance, Mystery)) and known:
                         self.set_field(atom, repr(key), value)
                     elif isinstance(atom, Instance):
                         self.add_elements(atom, value)
@@ -384,12 +464,20 @@ class Expressions(Machine):
             for part, _ in self.parts(atom.whole)[0]:
                 self.set_field(part, "trainable", value)
         elif isinstance(atom, Part) and target.name == "training":
-            self.forget_modes(frozenset({atom.whole}))
+            self.set_flag(atom.whole, value, target, atom)
+        elif isinstance(atom, Variables) and target.name == "requires_grad":
+            self.freeze(atom, value, target)
         if target.name == "momentum":
             self.momentum_set(atom, target, value)
-        if isinstance(atom, Instance):
+        if isinstance(atom, Mystery):
+            if target.name == "training":
+                self.set_flag(atom, value, target)
+            else:
+                self.set_field(atom, target.name, value)
+        elif isinstance(atom, Instance):
             if target.name == "training" and atom.framework == "torch":
-                self.forget_modes(frozenset({atom}))
+                self.set_flag(atom, value, target)
+                return
             known = self.state.slots.get((atom, target.name), NOTHING)
             self.set_field(atom, target.name, value if strong else join(known, value))
         elif isinstance(atom, Class):
@@ -397,6 +485,14 @@ class Expressions(Machine):
 
     @abstractmethod
     def momentum_set(self, atom: Atom, target: ir.Attr, value: Value) -> None: ...
+
+    @abstractmethod
+    def set_flag(self, module: Instance | Mystery, value: Value, target: ir.Attr, part: Part | None = None) -> None:
+        """``module.training = value``, or the same for some ``part`` of it."""
+
+    @abstractmethod
+    def freeze(self, variables: Variables, value: Value, node: ir.Expr) -> None:
+        """``parameter.requires_grad = value``."""
 
     def _unpacked(self, value: Value, position: int, count: int) -> Value:
         found: Value = NOTHING
@@ -407,6 +503,8 @@ class Expressions(Machine):
                 found |= self.elements(frozenset({atom})) or UNKNOWN
             elif isinstance(atom, Tensor):
                 found |= frozenset({atom})
+            elif isinstance(atom, Mystery):
+                found |= frozenset({self.part_of_mystery(atom, repr(position))})
             else:
                 found |= UNKNOWN
         return found or UNKNOWN
@@ -421,8 +519,21 @@ def _bound(value: Value, receiver: Instance) -> Value:
     )
 
 
+def _span(node: ir.Expr) -> Span | None:
+    return node.span if isinstance(node, (ir.Attr, ir.Call)) else None
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _truth(atom: Atom) -> bool | None:
+    match atom:
+        case Constant(value=value, from_default=False):
+            return bool(value)
+        case SavedMode(mode=mode):
+            return True if mode.surely_train else False if mode.surely_eval else None
+    return None
 
 
 def _surely_something(value: Value) -> bool:

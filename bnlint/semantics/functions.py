@@ -61,7 +61,7 @@ class Functions(Expressions):
     def _enter(self, function: Function, key: tuple[object, ...], call: TraceStep | None, script: bool) -> Frame:
         frame = self.frame.children.get(key)
         if frame is None:
-            frame = Frame(function, function.frame, self.frame, call, from_script=script)
+            frame = Frame(function, function.frame, self.frame, function.frame.scope, call, from_script=script)
             self.frame.children[key] = frame
         return frame
 
@@ -70,6 +70,7 @@ class Functions(Expressions):
         saved = (self.frame, self.contexts, self.statement, self.block)
         self.frame, self.block = frame, None
         frame.returned = []
+        guards = self.state.guards
         for decorator in sorted(function.decorators & (known.NO_GRAD | known.ENABLE_GRAD)):
             kind = "no_grad" if decorator in known.NO_GRAD else "grad"
             step = TraceStep(function.location, f"runs under {decorator} (decorator)")
@@ -91,6 +92,7 @@ class Functions(Expressions):
         self.frame, self.contexts, self.statement, self.block = saved
         # A body that only raises: what follows the call is not run, but silence about it would be a guess.
         self.state = after if after is not None else self.before_raise
+        self.state.guards = guards  # what the body tested is over with it
         return value or UNKNOWN
 
     def _bind_parameters(self, function: Function, receiver: Instance | None, arguments: Arguments) -> None:
@@ -110,7 +112,11 @@ class Functions(Expressions):
                 value = keywords.pop(param.name)
             else:
                 default = function.defaults.get(param.name)
-                value = default | unlisted if default is not None else unlisted or UNKNOWN
+                if default is not None:
+                    value = default | unlisted
+                else:
+                    at = function.node.span
+                    value = unlisted or frozenset({self.mystery(("parameter", param.name), param.name, at)})
             self.bind(param.name, value)
 
     def call_method(self, function: Function, receiver: Instance, node: ir.Expr) -> Value:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from bnlint.semantics.events import FileFacts, Forward
-from bnlint.semantics.values import Class, Ref
+from bnlint.semantics.values import Class, Instance, Ref
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -134,7 +134,8 @@ def is_deliberate(forward: Forward) -> bool:
     names = {*forward.where.functions, *forward.reads, forward.receiver or ""}
     for loop in forward.where.loops:
         names |= loop.reads
-    for cls in (*forward.where.classes, *([forward.target.cls] if forward.target.cls else [])):
+    target = forward.target.cls if isinstance(forward.target, Instance) else None
+    for cls in (*forward.where.classes, *([target] if target else [])):
         names |= _class_names(cls)
     if (forward.receiver or "").rpartition(".")[2] in _GAN_LETTERS:
         return True

@@ -13,7 +13,8 @@ from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import NONE_GIVEN, names_in
 from bnlint.semantics.calls import Calls
 from bnlint.semantics.machine import SLOTS_PER_STEP, Context, Frame
-from bnlint.semantics.state import State, join_all
+from bnlint.semantics.project import Project
+from bnlint.semantics.state import NO_GUARDS, UNKNOWN_MODE, Guard, Guards, State, compatible, join_all
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -21,20 +22,27 @@ from bnlint.semantics.values import (
     Constant,
     Function,
     Instance,
+    Mystery,
+    Part,
     Ref,
+    SavedMode,
     Tape,
+    Tuple,
     Value,
     constant,
     instances,
     join,
+    only_constant,
 )
+from bnlint.source.parse import Source
 
+_MOST_UNROLLED = 4
 _MAX_TURNS = 4  # of a loop; the modes of an object can change only twice before they are joined
 
 
 class Interpreter(Calls):
-    def __init__(self, module: ir.Module) -> None:
-        super().__init__(module)
+    def __init__(self, source: Source, project: Project | None = None) -> None:
+        super().__init__(source, project)
         self._breaks: list[list[State]] = []
         self._continues: list[list[State]] = []
         self.classes: list[Class] = []
@@ -62,8 +70,14 @@ class Interpreter(Calls):
             case ir.If():
                 self._if(statement)
             case ir.For():
-                iterable = self.evaluate(statement.iterable)
                 reads = frozenset(names_in(statement.iterable))
+                items = self._sequence(statement.iterable)
+                if items is not None:
+                    self._unrolled(statement, items, reads)
+                    if self.state is not None:
+                        self.run_block(statement.orelse)
+                    return
+                iterable = self.evaluate(statement.iterable)
                 self._loop(statement, statement.body, reads, lambda: self.iterate(iterable), statement.target)
                 self.run_block(statement.orelse)
             case ir.While():
@@ -139,10 +153,19 @@ class Interpreter(Calls):
     def _import(self, node: ir.Import) -> None:
         for local, qualified in node.bindings:
             self.facts.imports |= {qualified.split(".", 1)[0]}
-            self.bind(local, UNKNOWN if qualified.startswith(".") else frozenset({Ref(canonical(qualified))}))
-        if node.star is not None:
-            self.facts.imports |= {node.star.split(".", 1)[0]}
-            self.star_imports.append(node.star)
+            self.bind(local, self._imported(qualified, node.member))
+        # Star imports are looked through when a name is asked for that nothing else defines.
+
+    def _imported(self, qualified: str, member: bool) -> Value:
+        importer = self.frame.scope.source.path
+        module, _, name = qualified.rpartition(".") if member else (qualified, "", "")
+        if member and set(module) <= {"."}:
+            module += "."  # ``from . import name``: the dot belongs to the module
+        file = self.file_of(importer, module)
+        if file is not None:
+            found = self.member_of(file, name) if member else frozenset({file})
+            return found or UNKNOWN
+        return UNKNOWN if qualified.startswith(".") else frozenset({Ref(canonical(qualified))})
 
     # Definitions
 
@@ -157,12 +180,10 @@ class Interpreter(Calls):
                 names.add(target.id)
             elif not refs & (known.TRANSPARENT_DECORATORS | known.NO_GRAD | known.ENABLE_GRAD):
                 strange = True
-        key = (id(node), "function")
-        function = self.frame.children.get(key)
-        made = function.function if function is not None else None
+        made = self.frame.definitions.get(id(node))
         if made is None:
             made = Function(node, self.frame, self.location(node.span))
-            self.frame.children[key] = Frame(made, None, None)
+            self.frame.definitions[id(node)] = made
             self.frame.functions.append(made)
         made.defaults, made.decorators, made.strange_decorator = defaults, frozenset(names), strange
         return made
@@ -180,7 +201,7 @@ class Interpreter(Calls):
         cls = Class(node, self.location(node.span), resolved)
         self.classes.append(cls)
         outer = self.frame
-        body = Frame(None, outer, outer, from_script=outer.from_script)
+        body = Frame(None, outer, outer, outer.scope, from_script=outer.from_script)
         self.frame = body
         self.run_block(node.body)
         self.frame = outer
@@ -198,13 +219,18 @@ class Interpreter(Calls):
     # Control
 
     def _branches(
-        self, bodies: list[tuple[ir.Stmt, ...]], narrowed_names: Sequence[dict[str, Value]] = ()
+        self,
+        bodies: list[tuple[ir.Stmt, ...]],
+        narrowed_names: Sequence[dict[str, Value]] = (),
+        guards: Sequence[Guards] = (),
     ) -> None:
         before, after = self.state, []
         for position, body in enumerate(bodies):
             assert before is not None
             self.spend(len(before.slots) // SLOTS_PER_STEP)
             self.state = before.copy() if position < len(bodies) - 1 else before
+            if guards:
+                self.state.guards |= guards[position]
             for name, value in narrowed_names[position].items() if narrowed_names else ():
                 self.bind(name, value)
             self.run_block(body)
@@ -213,15 +239,130 @@ class Interpreter(Calls):
         self.state = join_all(after)
 
     def _if(self, node: ir.If) -> None:
-        truth = self.truth(self.evaluate(node.test))
+        assert self.state is not None
+        value = self.evaluate(node.test)
+        truth = self._truth_on_this_path(node.test, value)
         if truth is not None:
             self.run_block(node.body if truth else node.orelse)
             return
         narrowed = self.narrowed
         self.narrowed = {**narrowed, **self._narrowing(node.test)}
+        parts = self._narrowed_parts(node.test)
         same, other = self._alternatives(node.test)
-        self._branches([node.body, node.orelse], [same, other])
+        if parts and isinstance(node.test, (ir.Call, ir.Compare)):
+            self._run_for_parts(node, parts)
+        else:
+            self._branches([node.body, node.orelse], [{**same, **parts}, other], self.guards_of(node.test))
         self.narrowed = narrowed
+        self._after_restoring(value)
+
+    def _run_for_parts(self, node: ir.If, parts: dict[str, Value]) -> None:
+        """``for m in net.modules(): if isinstance(m, nn.Dropout): …``: the loop comes to both sides of the test."""
+        assert self.state is not None
+        before = self.state.copy()
+        whole = {name: self.lookup(name) or UNKNOWN for name in parts}
+        for names, body in ((parts, node.body), (whole, node.orelse)):
+            for name, value in names.items():
+                self.bind(name, value)
+            self.run_block(body)
+            if self.state is None:
+                self.state = before.copy()
+
+    def _truth_on_this_path(self, test: ir.Expr, value: Value) -> bool | None:
+        """Whether a test is true, by its value or by an earlier test that this path went through."""
+        assert self.state is not None
+        truth = self.truth(value)
+        if truth is not None or not self.state.guards:
+            return truth
+        when, otherwise = self.guards_of(test)
+        if when and not compatible(when, self.state.guards):
+            return False
+        if otherwise and not compatible(otherwise, self.state.guards):
+            return True
+        return None
+
+    def _after_restoring(self, tested: Value) -> None:
+        """After ``if was_training: model.train()`` the model is in the mode that was saved."""
+        for atom in tested:
+            if isinstance(atom, SavedMode) and len(tested) == 1 and self.state is not None:
+                mode = self.state.modes.get(atom.module, UNKNOWN_MODE)
+                if mode.train is not None and mode.eval is not None and isinstance(atom.module, (Instance, Mystery)):
+                    self.set_mode(atom.module, atom.mode)
+
+    def guards_of(self, test: ir.Expr) -> tuple[Guards, Guards]:
+        match test:
+            case ir.Unary(op="not", operand=operand):
+                when, otherwise = self.guards_of(operand)
+                return otherwise, when
+            case ir.Boolean(op="and", left=left, right=right):
+                return self.guards_of(left)[0] | self.guards_of(right)[0], NO_GUARDS
+            case ir.Boolean(op="or", left=left, right=right):
+                return NO_GUARDS, self.guards_of(left)[1] | self.guards_of(right)[1]
+            case ir.Compare(left=left, op=op, right=right):
+                wanted = self._compared_with(right)
+                if wanted is None or op not in ("==", "!=", "is", "is not", "in", "not in"):
+                    return NO_GUARDS, NO_GUARDS
+                when, otherwise = self._guard(left, wanted)
+                return (otherwise, when) if op in ("!=", "is not", "not in") else (when, otherwise)
+            case ir.Name() | ir.Attr():
+                return self._guard(test, None)
+        return NO_GUARDS, NO_GUARDS
+
+    def _compared_with(self, node: ir.Expr) -> tuple[object, ...] | None:
+        items = node.items if isinstance(node, ir.Display) else (node,)
+        values = [only_constant(self.evaluate(item)) for item in items]
+        return tuple(value for _, value in values) if all(is_known for is_known, _ in values) else None
+
+    def _guard(self, node: ir.Expr, wanted: tuple[object, ...] | None) -> tuple[Guards, Guards]:
+        name = ir.dotted(node)
+        if name is None:
+            return NO_GUARDS, NO_GUARDS
+        first = name.split(".", 1)[0]
+        owner: Frame | None = self.frame
+        assert self.state is not None
+        while owner is not None and owner.outer is not None and (owner, first) not in self.state.slots:
+            owner = owner.outer
+        self.tested.add((owner, first))
+        return (
+            frozenset({Guard(owner, name, wanted, True)}),
+            frozenset({Guard(owner, name, wanted, False)}),
+        )
+
+    def _narrowed_parts(self, test: ir.Expr) -> dict[str, Value]:
+        """``if isinstance(m, nn.BatchNorm2d)``, where ``m`` is some part of a module: now it is one of its layers."""
+        tests = [test]
+        while isinstance(tests[-1], ir.Boolean):
+            last = tests.pop()
+            assert isinstance(last, ir.Boolean)
+            tests += [last.right, last.left]
+        for call in tests:
+            name, kinds = self._layers_tested_for(call)
+            if name is None:
+                continue
+            value = self.lookup(name) or NOTHING
+            parts = [atom for atom in value if isinstance(atom, Part)]
+            if kinds and parts and len(parts) == len(value):
+                return {name: frozenset(Part(part.whole, kinds) for part in parts)}
+        return {}
+
+    def _layers_tested_for(self, test: ir.Expr) -> tuple[str | None, frozenset[str]]:
+        """The name and the kinds of layers in ``isinstance(m, nn.BatchNorm2d)`` or ``type(m) == nn.Dropout``, or in
+        ``m.__class__.__name__.find("BatchNorm") != -1``."""
+        if isinstance(test, ir.Call) and isinstance(test.func, ir.Name) and test.func.id == "isinstance":
+            if len(test.args) == 2 and isinstance(test.args[0].value, ir.Name):
+                classes = self.evaluate(test.args[1].value)
+                names = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref)]
+                kinds = frozenset(kind for name in names for kind in _kinds_of(name))
+                return test.args[0].value.id, kinds
+        names_read = names_in(test.left) if isinstance(test, ir.Compare) else names_in(test)
+        text = _text_in(test)
+        kind = next((kind for word, kind in (("batchnorm", "batchnorm"), ("dropout", "dropout")) if word in text), None)
+        if kind is not None and names_read:
+            owner = names_read[0]
+            value = self.lookup(owner) or NOTHING
+            if any(isinstance(atom, Part) for atom in value):
+                return owner, frozenset(name for name, facts in LAYERS.items() if facts.kind == kind)
+        return None, frozenset()
 
     def _alternatives(self, test: ir.Expr) -> tuple[dict[str, Value], dict[str, Value]]:
         """What ``norm is nn.GroupNorm`` tells of the name where it is true, and where it is false."""
@@ -254,6 +395,39 @@ class Interpreter(Calls):
             return
         self._loop(node, node.body, frozenset(names_in(node.test)), None, None, leaves_only_by_break=forever is True)
         self.run_block(node.orelse)
+
+    def _sequence(self, node: ir.Expr) -> list[Value] | None:
+        """The items of a loop over a few constants that are written out: the turns are run one after another."""
+        if isinstance(node, ir.Call) and isinstance(node.func, ir.Name) and node.func.id in ("list", "tuple"):
+            node = node.args[0].value if len(node.args) == 1 else node
+        if isinstance(node, ir.Display) and not any(node.starred):
+            items = [self.evaluate(item) for item in node.items]
+        else:
+            value = self.evaluate(node) if isinstance(node, (ir.Name, ir.Attr)) else NOTHING
+            tuples = [atom for atom in value if isinstance(atom, Tuple)]
+            if len(tuples) != 1 or len(value) != 1:
+                return None
+            items = list(tuples[0].items)
+        if 0 < len(items) <= _MOST_UNROLLED and all(only_constant(item)[0] for item in items):
+            return items
+        return None
+
+    def _unrolled(self, node: ir.For, items: list[Value], reads: frozenset[str]) -> None:
+        left: list[State] = []
+        loops = self.loops
+        self.loops = (*loops, events.Loop(self.location(node.span), reads))
+        for item in items:
+            if self.state is None:
+                break
+            self._breaks.append([])
+            self._continues.append([])
+            self.assign_target(node.target, item)
+            self.run_block(node.body)
+            turns_end = self._continues.pop() + ([self.state] if self.state is not None else [])
+            left += self._breaks.pop()
+            self.state = join_all(turns_end)
+        self.loops = loops
+        self.state = join_all(left + ([self.state] if self.state is not None else []))
 
     def _loop(
         self,
@@ -383,6 +557,28 @@ class Interpreter(Calls):
             name: frozenset(replace(a, from_default=True) if isinstance(a, Constant) else a for a in value) | UNKNOWN
             for name, value in function.defaults.items()
         }
+
+
+def _kinds_of(name: str) -> frozenset[str]:
+    """The layers that are instances of a library class."""
+    if name in LAYERS:
+        return frozenset({name})
+    base = known.LAYER_BASES.get(name)
+    return frozenset(kind for kind, facts in LAYERS.items() if facts.kind == base and facts.framework == "torch")
+
+
+def _text_in(node: ir.Expr) -> str:
+    """The strings written in an expression, in lower case."""
+    match node:
+        case ir.Const(value=str() as value):
+            return value.lower()
+        case ir.Call(func=func, args=args):
+            return _text_in(func) + "".join(_text_in(arg.value) for arg in args)
+        case ir.Attr(value=value):
+            return _text_in(value)
+        case ir.Compare(left=left, right=right):
+            return _text_in(left) + _text_in(right)
+    return ""
 
 
 _KNOWN_BASES = (

@@ -244,11 +244,13 @@ class Scope(Stmt):
 class Import(Stmt):
     """``bindings`` are (local name, qualified name); ``star`` is the module of a star import.
 
-    Relative imports keep their leading dots, so that they never equal a framework's name.
+    Relative imports keep their leading dots, so that they never equal a framework's name. ``member`` tells that
+    each qualified name ends in what is taken out of a module (``from … import``).
     """
 
     bindings: tuple[tuple[str, str], ...]
     star: str | None = None
+    member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,12 +275,6 @@ class ClassDef(Stmt):
     name: str
     bases: tuple[Expr, ...]
     decorators: tuple[Expr, ...]
-    body: tuple[Stmt, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    path: str
     body: tuple[Stmt, ...]
 
 

@@ -6,11 +6,13 @@ from abc import abstractmethod
 from dataclasses import replace
 
 from bnlint.frameworks import functions as known
+from bnlint.frameworks.catalogue import layers_of
 from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import framework_of
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.objects import Objects
+from bnlint.semantics.state import UNKNOWN_MODE, Mode
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -37,8 +39,8 @@ class Libraries(Objects):
     def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         if name in LAYERS:
             return self._build_layer(name, arguments, node)
-        if name in known.TORCH_WRAPPERS:
-            return arguments.at(0) or arguments.get("module") or UNKNOWN
+        if name in known.WRAPPERS:
+            return arguments.at(0) or arguments.get("module") or arguments.get("model") or UNKNOWN
         if name in known.TORCH_CONTAINERS or name in known.KERAS_MODELS:
             return self._build_container(name, arguments, node)
         if name in known.SYMBOLIC_INPUTS:
@@ -65,13 +67,75 @@ class Libraries(Objects):
         if name.endswith(known.COMPARING_ENDINGS) or root == "numpy":
             compared = name.endswith(known.COMPARING_ENDINGS)
             self.read(arguments.everything(), self.location(node.span), compared)
-        if root == "torch" and name.startswith("torch.nn.") and name.count(".") == 2 and last[0].isupper():
+        if root == "torch" and _is_torch_module(name, last):
             return frozenset({self.new_object(node, name, node.span, framework="torch")[0]})
         if name.startswith("keras.layers.") and last[0].isupper():
             return frozenset({self.new_object(node, name, node.span, framework="keras")[0]})
-        if name == "copy.deepcopy" or root not in known.HARMLESS_ROOTS:
+        if name.endswith(".from_pretrained") and root in known.PRETRAINED_IN_EVAL_MODE:
+            model = self.mystery((id(node), "returned"), last, node.span)
+            assert self.state is not None
+            self.state.modes[model] = Mode(eval=self.way("loaded in eval mode", node.span, model))
+            return frozenset({model})
+        owned = self._model_of_library(name, arguments)
+        if owned is not None:
+            return self._build_model_of_library(name, owned, node)
+        if name == "copy.deepcopy":
+            return self._deep_copy(arguments, node)
+        if root not in known.HARMLESS_ROOTS:
             self.call_unknown(arguments, node)
-        return self.tensors_of(arguments.everything()) | UNKNOWN
+        elif name not in known.MODEL_LOADERS:
+            return self.tensors_of(arguments.everything()) | UNKNOWN
+        return self.tensors_of(arguments.everything()) or self.unknown_result(node)
+
+    def unknown_result(self, node: ir.Call) -> Value:
+        return frozenset({self.mystery((id(node), "returned"), "returned", node.span)})
+
+    @staticmethod
+    def _model_of_library(name: str, arguments: Arguments) -> tuple[str, ...] | None:
+        """The kinds of mode-dependent layers in the model that a library function or class builds."""
+        if name in known.MODELS_BY_NAME:
+            position = 1 if name == "torch.hub.load" else 0
+            given = arguments.at(position) or arguments.get("model_name") or arguments.get("model") or UNKNOWN
+            is_known, model = only_constant(given)
+            return layers_of(f"{known.MODELS_BY_NAME[name]}{model}") if is_known else None
+        return layers_of(name)
+
+    def _build_model_of_library(self, name: str, owned: tuple[str, ...], node: ir.Call) -> Value:
+        framework = "keras" if name.startswith("keras.") else "torch"
+        model, first = self.new_object(node, name, node.span, framework=framework)
+        layers = frozenset(self.new_object(node, kind, node.span, framework=framework)[0] for kind in owned)
+        if layers:
+            self.add_elements(model, layers)
+        return frozenset({model})
+
+    def _deep_copy(self, arguments: Arguments, node: ir.Call) -> Value:
+        """A copy is in the mode of the original, part by part, and goes its own way from there."""
+        assert self.state is not None
+        found: Value = NOTHING
+        for atom in arguments.at(0) or UNKNOWN:
+            if isinstance(atom, Instance) and atom.framework is not None:
+                found |= frozenset({self._copy_of(atom, node, {})})
+            else:
+                found |= self.unknown_result(node)
+        return found
+
+    def _copy_of(self, original: Instance, node: ir.Call, copied: dict[Instance, Instance]) -> Instance:
+        assert self.state is not None
+        if original in copied:
+            return copied[original]
+        key = (id(node), "copy", id(original))
+        copy = self.frame.objects.get(key)
+        if copy is None:
+            copy = replace(original, unknown_attributes={})
+            self.frame.objects[key] = copy
+        copied[original] = copy
+        self.state.modes[copy] = self.state.modes.get(original, UNKNOWN_MODE)
+        for name, value in list(self.field_values(original)):
+            inner = frozenset(
+                self._copy_of(atom, node, copied) if isinstance(atom, Instance) else atom for atom in value
+            )
+            self.set_field(copy, name, inner)
+        return copy
 
     def _build_layer(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         facts = LAYERS[name]
@@ -147,6 +211,7 @@ class Libraries(Objects):
                 if known_name and isinstance(attribute, str):
                     if attribute == "training":
                         self.forget_modes(frozenset({owner}))
+                        continue
                     self.set_field(owner, attribute, arguments.positional[2])
                 else:
                     self.doubt_parts(owner)
@@ -166,6 +231,10 @@ class Libraries(Objects):
         if name in ("abs", "round", "max", "min", "sum", "float"):
             return self.tensors_of(arguments.everything()) or UNKNOWN
         return UNKNOWN
+
+
+def _is_torch_module(name: str, last: str) -> bool:
+    return name.startswith("torch.nn.") and name.count(".") == 2 and last[0].isupper() and last != "Parameter"
 
 
 def _shape(machine: Libraries, name: str, arguments: Arguments) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import libcst as cst
 
 from bnlint.semantics import ir
-from bnlint.source.parse import Source
+from bnlint.source.parse import Segment, Tree, tree_of
 from bnlint.source.positions import Span, child_fields
 
 _BINARY: dict[type[cst.CSTNode], str] = {
@@ -27,8 +27,13 @@ _COMPARE: dict[type[cst.CSTNode], str] = {
 }  # fmt: skip
 
 
-def lower(source: Source) -> ir.Module:
-    return ir.Module(source.path, _Lowering(source.spans).block(source.module.body))
+def lower_segment(path: str, segment: Segment) -> tuple[ir.Stmt, ...]:
+    """Raises ``FileError`` where libcst cannot parse it."""
+    return lower(tree_of(path, segment))
+
+
+def lower(tree: Tree) -> tuple[ir.Stmt, ...]:
+    return _Lowering(tree.spans).block(tree.module.body)
 
 
 class _Lowering:
@@ -184,6 +189,7 @@ class _Lowering:
                 (_dotted((alias.asname or alias).name), module + separator + _dotted(alias.name))
                 for alias in node.names
             ),
+            member=True,
         )
 
     def _function(self, node: cst.FunctionDef, span: Span | None) -> ir.Stmt:

@@ -3,46 +3,77 @@
 What is approximated, always towards silence: one object stands for all that its place builds in one chain of
 callers; a call that cannot be followed makes the modes of the modules it is given unknown; loops are taken to
 run at least once.
+
+One file is analysed, and of the files that it imports just those parts whose names are asked for: what stands in them
+is run when it is called, as if it stood in the first.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from bnlint.errors import FileError
 from bnlint.finding import Location, TraceStep
 from bnlint.frameworks.functions import KERAS_BASES, TORCH_BASES
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import events, ir
-from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Mode, State
+from bnlint.semantics.project import Project
+from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Guards, Mode, State, Way
 from bnlint.semantics.values import (
     NOTHING,
+    UNKNOWN,
     Atom,
     BoundFunction,
     Constant,
     Function,
     Instance,
     Method,
+    Mystery,
+    Part,
     Partial,
     Tape,
     Tuple,
     Unknown,
     Value,
+    Variables,
     only_constant,
 )
+from bnlint.source.parse import Role, Segment, Source
 from bnlint.source.positions import Span
 
 #: Work per file before the analysis gives up: a statement is one step, and so is copying and joining
-#: ``SLOTS_PER_STEP`` slots of state. A million steps took 5 to 25 seconds on the largest files tried.
-MAX_STEPS = 1_000_000
+#: ``SLOTS_PER_STEP`` slots of state. 200 000 steps took 2 to 5 seconds on the largest files tried.
+MAX_STEPS = 200_000
 SLOTS_PER_STEP = 40
-MAX_DEPTH = 10
+MAX_DEPTH = 12
 
 _Key = tuple[object, ...]
 
 
 class OutOfSteps(Exception):
     """The file is too large or too tangled to be followed to its end."""
+
+
+@dataclass(eq=False, repr=False)
+class Scope:
+    """A file as the machine sees it: its outline, and what of it was defined already.
+
+    The names of an imported file, and functions, classes and imports of the analysed one, get their values when they
+    are asked for; ``defined`` holds them. ``pending`` are the names whose definition is running.
+    """
+
+    source: Source
+    imported: bool
+    defined: dict[str, Value] = field(default_factory=dict)
+    done: set[Segment] = field(default_factory=set)
+    pending: set[str] = field(default_factory=set)
+    statements: dict[Segment, tuple[ir.Stmt, ...]] = field(default_factory=dict)
+    frame: Frame = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.frame = Frame(None, None, None, scope=self, from_script=not self.imported)
 
 
 @dataclass(eq=False, repr=False)
@@ -56,11 +87,14 @@ class Frame:
     function: Function | None
     outer: Frame | None
     caller: Frame | None
+    scope: Scope
     call: TraceStep | None = None
     receiver: Instance | None = None
     from_script: bool = False
     children: dict[_Key, Frame] = field(default_factory=dict)
     objects: dict[_Key, Instance] = field(default_factory=dict)
+    definitions: dict[int, Function] = field(default_factory=dict)
+    mysteries: dict[_Key, Mystery] = field(default_factory=dict)
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     returned: list[tuple[State, Value]] = field(default_factory=list)
@@ -86,25 +120,29 @@ class Context:
     step: TraceStep
 
 
-class Machine:
+class Machine(ABC):
     """State and primitives; ``Interpreter`` adds expressions, calls and statements."""
 
-    def __init__(self, module: ir.Module) -> None:
-        self.path = module.path
-        self.facts = events.FileFacts(module.path)
-        self.module_frame = Frame(None, None, None, from_script=True)
-        self.frame = self.module_frame
+    def __init__(self, source: Source, project: Project | None) -> None:
+        self.project = project
+        self.facts = events.FileFacts(source.path, source.imports)
+        self.root = Scope(source, imported=False)
+        self.scopes: dict[str, Scope] = {source.path: self.root}
+        self.frame = self.root.frame
         self.state: State | None = State()
         self.contexts: tuple[Context, ...] = ()
         self.loops: tuple[events.Loop, ...] = ()
         self.steps = 0
         self.before_raise = State()
         self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
+        self.tested: set[tuple[object, str]] = set()  # names that a guard may speak of
         self.statement: ir.Stmt | None = None
         self.block: Span | None = None
-        self.fields: dict[Instance, dict[str, None]] = {}  # an ordered set per object
-        self.star_imports: list[str] = []
+        self.fields: dict[Atom, dict[str, None]] = {}  # an ordered set per object
         self._events: dict[_Key, object] = {}
+
+    @abstractmethod
+    def run_block(self, body: tuple[ir.Stmt, ...]) -> None: ...
 
     def spend(self, steps: int) -> None:
         self.steps += steps
@@ -116,7 +154,7 @@ class Machine:
     def location(self, span: Span | None) -> Location:
         if span is None and self.statement is not None:
             span = self.statement.span
-        return Location(self.path, *(span or Span(1, 1, 1, 1)))
+        return Location(self.frame.scope.source.path, *(span or Span(1, 1, 1, 1)))
 
     def surroundings(self) -> events.Surroundings:
         frames = [frame for frame in reversed(list(self.frame.chain())) if frame.function is not None]
@@ -139,11 +177,13 @@ class Machine:
         assert self.state is not None
         frame: Frame | None = self.frame
         if name in self.frame.globals:
-            frame = self.module_frame
+            frame = self.frame.scope.frame
         while frame is not None:
             value = self.state.slots.get((frame, name))
             if value is not None:
                 return value
+            if frame.outer is None:
+                return self.demand(frame.scope, name)
             frame = frame.outer
         return None
 
@@ -151,7 +191,7 @@ class Machine:
         assert self.state is not None
         frame = self.frame
         if name in frame.globals:
-            frame = self.module_frame
+            frame = frame.scope.frame
         elif name in frame.nonlocals:
             outer = frame.outer
             while outer is not None and (outer, name) not in self.state.slots:
@@ -159,6 +199,67 @@ class Machine:
             frame = outer or frame
         frame.names.add(name)
         self.state.slots[frame, name] = value
+        if (frame, name) in self.tested:
+            self.state.forget_tests_of(frame, name)
+
+    def demand(self, scope: Scope, name: str) -> Value | None:
+        """The value of a global name, running the statements that define it if they have not run yet."""
+        if name in scope.defined:
+            return scope.defined[name]
+        if name in scope.pending:
+            return None
+        segments = [segment for segment in scope.source.binding.get(name, ()) if self.is_on_demand(scope, segment)]
+        scope.pending.add(name)
+        for segment in segments:
+            if segment not in scope.done:
+                scope.done.add(segment)
+                self._define(scope, segment)
+        scope.pending.discard(name)
+        if name not in scope.defined and not scope.source.binding.get(name):
+            found = self.from_star_import(scope, name)
+            if found is not None:
+                scope.defined[name] = found
+        return scope.defined.get(name)
+
+    @abstractmethod
+    def from_star_import(self, scope: Scope, name: str) -> Value | None: ...
+
+    def is_on_demand(self, scope: Scope, segment: Segment) -> bool:
+        """The analysed file's code runs in its order, but for what does nothing but define a name."""
+        if scope.imported or segment.role in (Role.DEFINITION, Role.IMPORT):
+            return True
+        return segment.role is Role.ASSIGNMENT and all(len(scope.source.binding[n]) == 1 for n in segment.binds)
+
+    def _define(self, scope: Scope, segment: Segment) -> None:
+        """Run a statement of a file for the names that it binds."""
+        assert self.state is not None
+        saved = (self.frame, self.contexts, self.loops, self.statement, self.block)
+        self.frame, self.contexts, self.loops = scope.frame, (), ()
+        before = self.state
+        self.run_block(self.statements_of(scope, segment))
+        if self.state is None:  # it raises, or leaves the program
+            self.state = before
+        for name in segment.binds:
+            value = self.state.slots.pop((scope.frame, name), None)
+            if value is not None:
+                scope.defined[name] = value
+                if segment.role not in (Role.DEFINITION, Role.IMPORT):
+                    self.forget_modes(value)  # who else sets them is not known
+        self.frame, self.contexts, self.loops, self.statement, self.block = saved
+
+    def statements_of(self, scope: Scope, segment: Segment) -> tuple[ir.Stmt, ...]:
+        known = scope.statements.get(segment)
+        if known is None:
+            from bnlint.semantics.lowering import lower_segment  # imports libcst, which takes a while
+
+            try:
+                known = lower_segment(scope.source.path, segment)
+            except FileError:
+                if not scope.imported:
+                    raise
+                known = ()
+            scope.statements[segment] = known
+        return known
 
     # Objects
 
@@ -175,12 +276,32 @@ class Machine:
             self.state.slots.pop((known, name), None)  # built anew
         if known.framework == "torch":
             built = TraceStep(known.location, "built here; a new module is in train mode")
-            self.state.modes[known] = Mode(train=built)
+            self.state.modes[known] = Mode(train=Way(built))
         else:
             self.state.modes[known] = UNKNOWN_MODE
         return known, first
 
-    def set_field(self, owner: Instance, name: str, value: Value) -> None:
+    def mystery(self, key: _Key, name: str, span: Span | None) -> Mystery:
+        """The unknown thing that a place of this frame stands for."""
+        known = self.frame.mysteries.get(key)
+        if known is None:
+            known = Mystery(self.location(span), name)
+            self.frame.mysteries[key] = known
+        return known
+
+    def part_of_mystery(self, whole: Atom, name: str, span: Span | None = None) -> Mystery:
+        """An attribute of something unknown, or an unknown attribute of an object."""
+        if isinstance(whole, Mystery):
+            children = whole.children
+        else:
+            assert isinstance(whole, Instance)
+            children = whole.unknown_attributes
+        known = children.get(name)
+        if known is None:
+            known = children[name] = Mystery(self.location(span), name, whole)
+        return known
+
+    def set_field(self, owner: Atom, name: str, value: Value) -> None:
         assert self.state is not None
         self.fields.setdefault(owner, {})[name] = None
         self.state.assign(owner, name, value)
@@ -201,7 +322,7 @@ class Machine:
             return doubt
         return doubt | {atom for owner, _, atom in self.state.doubtful if owner in value}
 
-    def field_values(self, owner: Instance) -> Iterator[tuple[str, Value]]:
+    def field_values(self, owner: Atom) -> Iterator[tuple[str, Value]]:
         assert self.state is not None
         for name in self.fields.get(owner, ()):
             value = self.state.slots.get((owner, name))
@@ -231,54 +352,62 @@ class Machine:
             return "keras"
         return None
 
-    def parts(self, whole: Instance) -> tuple[list[tuple[Instance, bool]], bool]:
+    def parts(self, whole: Instance | Mystery) -> tuple[list[tuple[Instance | Mystery, bool]], bool]:
         """All modules in ``whole``, itself first, each with whether it is surely there; and whether there may be
         others that are not known."""
         assert self.state is not None
-        found: dict[Instance, bool] = {}
+        found: dict[Instance | Mystery, bool] = {}
         unknown = False
-        stack: list[tuple[Instance, bool]] = [(whole, True)]
+        stack: list[tuple[Instance | Mystery, bool]] = [(whole, True)]
         while stack:
             instance, certain = stack.pop()
             if found.get(instance, False) or (instance in found and not certain):
                 continue
             found[instance] = certain
-            if instance.cls is not None and instance.cls.has_unknown_base:
+            if isinstance(instance, Mystery):
                 unknown = True
+                stack += [(child, False) for child in instance.children.values()]
+            else:
+                if instance.cls is not None and instance.cls.has_unknown_base:
+                    unknown = True
+                stack += [(child, certain) for child in instance.unknown_attributes.values()]
             for name, value in self.field_values(instance):
                 alternatives = name != ELEMENTS and len(value) > 1
                 for atom in value:
                     if isinstance(atom, Unknown):
                         unknown = True
-                    held = [atom] if isinstance(atom, Instance) else []
+                    held = [atom] if isinstance(atom, (Instance, Mystery)) else []
                     if isinstance(atom, Tuple):  # Keras tracks what stands in tuples, lists and dicts
-                        held = [a for item in atom.items for a in item if isinstance(a, Instance)]
+                        held = [a for item in atom.items for a in item if isinstance(a, (Instance, Mystery))]
                     for part in held:
+                        doubtful = alternatives or (instance, name, atom) in self.state.doubtful
+                        if isinstance(part, Mystery):
+                            stack.append((part, certain and not doubtful))
+                            continue
                         registered = part.framework is not None or (
-                            whole.framework == "keras" and part.kind.startswith("builtins.")
+                            whole_framework(whole) == "keras" and part.kind.startswith("builtins.")
                         )
                         if registered:
-                            doubtful = alternatives or (instance, name, atom) in self.state.doubtful
                             stack.append((part, certain and not doubtful))
         return list(found.items()), unknown
 
-    def mode_dependent_layers(self, whole: Instance) -> tuple[list[events.Layer], bool]:
+    def mode_dependent_layers(self, whole: Instance | Mystery) -> tuple[list[events.Layer], bool]:
         assert self.state is not None
         parts, unknown = self.parts(whole)
         layers = [
             events.Layer(
                 part,
-                self.state.modes.get(part, UNKNOWN_MODE) if part.framework == "torch" else None,
+                self.state.mode_of(part) if part.framework == "torch" else None,
                 certain,
                 frozen=self.may_be_frozen(part, parts),
             )
             for part, certain in parts
-            if part.kind in LAYERS and _depends_on_mode(part)
+            if isinstance(part, Instance) and part.kind in LAYERS and _depends_on_mode(part)
         ]
         layers.sort(key=lambda layer: layer.instance.location)
         return layers, unknown
 
-    def may_be_frozen(self, layer: Instance, parts: list[tuple[Instance, bool]]) -> bool:
+    def may_be_frozen(self, layer: Instance, parts: list[tuple[Instance | Mystery, bool]]) -> bool:
         if layer.framework != "keras":
             return False
         holders = [layer, *(part for part, _ in parts)]
@@ -286,20 +415,34 @@ class Machine:
         values.append(layer.arguments.get("trainable"))
         return any(value is not None and only_constant(value) != (True, True) for value in values)
 
-    def set_mode(self, whole: Instance, mode: Mode) -> None:
-        """What ``whole.train(...)`` and ``whole.eval()`` do: the mode of everything registered in it."""
+    def way(self, what: str, span: Span | None, by: Atom, guards: Guards = frozenset()) -> Way:
+        """A way into a mode by a call at ``span`` in the current place."""
+        assert self.state is not None
+        loops = tuple(loop.location for loop in self.loops)
+        return Way(TraceStep(self.location(span), what), by, loops, guards | self.state.guards)
+
+    def set_mode(self, whole: Instance | Mystery, mode: Mode, kinds: frozenset[str] = frozenset()) -> None:
+        """What ``whole.train(...)`` and ``whole.eval()`` do: the mode of everything registered in it.
+
+        ``kinds`` restricts that to layers of these kinds.
+        """
         assert self.state is not None
         self.facts.mode_managed.add(whole)
-        for part, certain in self.parts(whole)[0]:
-            known = self.state.modes.get(part, UNKNOWN_MODE)
-            self.state.modes[part] = mode if certain else known.join(mode)
+        parts = self.parts(whole)[0]
+        for part, certain in parts:
+            if kinds and not (isinstance(part, Instance) and part.kind in kinds):
+                continue
+            known = self.state.mode_of(part)
+            new = _thawing(known, mode, whole, parts) if mode.train is not None else mode
+            self.state.modes[part] = new if certain or not known.known else known.join(new)
 
-    def doubt_parts(self, whole: Instance) -> None:
+    def doubt_parts(self, whole: Instance | Mystery) -> None:
         """Anything in ``whole`` may have been replaced by something else."""
         assert self.state is not None
         for part, _ in self.parts(whole)[0]:
-            for name, value in self.field_values(part):
-                self.state.doubtful |= {(part, name, atom) for atom in value}
+            if isinstance(part, Instance):
+                for name, value in self.field_values(part):
+                    self.state.doubtful |= {(part, name, atom) for atom in value}
 
     def forget_modes(self, value: Value) -> None:
         """Something that cannot be followed was given these objects: their modes are unknown from here on."""
@@ -314,13 +457,19 @@ class Machine:
             elif isinstance(atom, Partial):
                 stack += [inner for given, _ in atom.positional for inner in given]
                 stack += [inner for _, keyword, _ in atom.keywords for inner in keyword]
-            if not isinstance(atom, Instance) or atom in seen:
+            elif isinstance(atom, Part):
+                stack.append(atom.whole)
+            if not isinstance(atom, (Instance, Mystery)) or atom in seen:
                 continue
             seen.add(atom)
             if atom in self.state.modes:
                 self.state.modes[atom] = UNKNOWN_MODE
-            if atom.framework == "keras":
-                self.facts.settled.add(atom)
+            if isinstance(atom, Mystery):
+                stack += list(atom.children.values())
+            else:
+                stack += list(atom.unknown_attributes.values())
+                if atom.framework == "keras":
+                    self.facts.settled.add(atom)
             for _, held in self.field_values(atom):
                 stack += list(held)
 
@@ -335,6 +484,22 @@ class Machine:
     def tape_location(self, value: Value) -> Location | None:
         tapes = [atom.location for atom in value if isinstance(atom, Tape)]
         return tapes[0] if len(tapes) == 1 else None
+
+
+def whole_framework(whole: Instance | Mystery) -> str | None:
+    return whole.framework if isinstance(whole, Instance) else None
+
+
+def _thawing(
+    known: Mode, mode: Mode, whole: Instance | Mystery, parts: list[tuple[Instance | Mystery, bool]]
+) -> Mode:
+    """``mode``, remembering the ``eval()`` of a smaller part that this ``train()`` of the whole undoes."""
+    frozen = known.eval
+    if frozen is None or known.train is not None or mode.train is None:
+        return mode
+    if frozen.by is whole or not any(part is frozen.by for part, _ in parts):
+        return mode
+    return Mode(replace(mode.train, thawed=frozen.step), mode.eval)
 
 
 def _depends_on_mode(layer: Instance) -> bool:

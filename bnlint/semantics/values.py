@@ -22,9 +22,32 @@ class Atom:
 Value = frozenset[Atom]
 
 
-@dataclass(frozen=True, slots=True)
 class Unknown(Atom):
-    pass
+    """Anything at all."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Unknown and type(self) is Unknown
+
+    def __hash__(self) -> int:
+        return hash(Unknown)
+
+
+class Mystery(Unknown):
+    """Anything, but one and the same thing: a parameter whose callers are not known, what a function from elsewhere
+    returned, an attribute of either. So what a program does to it can be followed, whatever it is."""
+
+    __slots__ = ("children", "location", "name", "parent")
+
+    def __init__(self, location: Location, name: str, parent: Atom | None = None) -> None:
+        self.location = location
+        self.name = name
+        self.parent = parent
+        self.children: dict[str, Mystery] = {}
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 UNKNOWN: Value = frozenset({Unknown()})
@@ -55,6 +78,22 @@ class Ref(Atom):
     """Something imported, by its canonical qualified name."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class File(Atom):
+    """A module or package of the project: the scope of its file (None for a folder without one) and its folder."""
+
+    folder: str
+    scope: Any
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMode(Atom):
+    """What ``module.training`` was at some point."""
+
+    module: Atom
+    mode: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +175,14 @@ class Instance(Atom):
     arguments: dict[str, Value] = field(default_factory=dict)
     positional: frozenset[str] = frozenset()
     argument_nodes: dict[str, ir.Expr] = field(default_factory=dict)
+    unknown_attributes: dict[str, Mystery] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Method(Atom):
-    """A method that an object inherits from its framework."""
+    """A method that an object inherits from its framework, or that a mystery has if it is a module."""
 
-    owner: Instance
+    owner: Instance | Mystery
     name: str
 
 
@@ -171,16 +211,35 @@ class Partial(Atom):
 
 @dataclass(frozen=True, slots=True)
 class Part(Atom):
-    """Some module inside ``whole``, as ``for m in whole.modules()`` gives it."""
+    """Some module inside ``whole``, as ``for m in whole.modules()`` gives it. ``kinds`` are the layers that it can
+    be, where an ``isinstance`` tells; empty where it may be any part."""
 
-    whole: Instance
+    whole: Instance | Mystery
+    kinds: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Variables(Atom):
-    """The parameters or trainable variables of a module."""
+    """The parameters or trainable variables of a module; ``names`` tells what was asked for (``buffers``)."""
 
-    owner: Instance
+    owner: Instance | Mystery
+    names: str = "parameters"
+
+
+@dataclass(frozen=True, slots=True)
+class PartMethod(Atom):
+    """``train`` or ``eval`` of some module inside another."""
+
+    part: Part
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class VariableMethod(Atom):
+    """``requires_grad_`` of one of a module's parameters."""
+
+    variables: Variables
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +274,12 @@ def instances(value: Value) -> list[Instance]:
     """The objects among the things a value may be, in the order of their construction in the file."""
     found = [atom for atom in value if isinstance(atom, Instance)]
     return sorted(found, key=lambda instance: instance.location)
+
+
+def modules(value: Value) -> list[Instance | Mystery]:
+    """The objects among the things a value may be that are, or may be, modules."""
+    found = [atom for atom in value if isinstance(atom, (Instance, Mystery))]
+    return sorted(found, key=lambda atom: atom.location)
 
 
 def only_constant(value: Value) -> tuple[bool, Any]:

@@ -1,15 +1,19 @@
-"""Text to trees: the guard, the libcst tree, and where its nodes stand.
+"""Text to trees: the guard, the outline of a file, and the libcst trees of those of its parts that are needed.
 
-``ast.parse`` goes first: it is ten times cheaper than libcst, its error messages are the ones users know,
-and it guards libcst's native parser, which crashes the process on very deep expressions. The same ``ast``
-tree then gives every libcst node its place (``positions.py``), so that no metadata provider is needed.
+``ast.parse`` goes first: it is ten times cheaper than libcst, its error messages are the ones users know, and it
+guards libcst's native parser, which crashes the process on very deep expressions. It also tells where the top-level
+statements of the file stand. libcst then parses only those of them that the analysis asks for, since it is what costs:
+the names of a file are bound by few of its statements, and most files need few of theirs.
 """
 
 from __future__ import annotations
 
 import ast
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
 
 import libcst as cst
 
@@ -22,16 +26,67 @@ from bnlint.source.positions import Span, spans_of
 MAX_DEPTH = 1_000
 
 
+class Role(Enum):
+    """What a top-level statement is for: it defines one function or class, imports, assigns, or does something else."""
+
+    DEFINITION = "definition"
+    IMPORT = "import"
+    ASSIGNMENT = "assignment"
+    CODE = "code"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A top-level statement, or several that share a line. ``binds`` are the names that it gives a value.
+
+    ``imports`` are the modules that it imports and ``stars`` those of its star imports, with their leading dots.
+    """
+
+    line: int
+    text: str
+    role: Role
+    binds: frozenset[str]
+    imports: frozenset[str] = frozenset()
+    stars: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Source:
-    """One parsed file.
-
-    ``spans`` gives the place of every call, attribute, number and statement of ``module``, by ``id`` of the
-    node; nodes inside f-strings have none.
-    """
+    """One file, in segments that are parsed on demand."""
 
     path: str
     text: str
+    segments: tuple[Segment, ...]
+
+    @cached_property
+    def binding(self) -> dict[str, list[Segment]]:
+        """The segments that give a name a value, in the order of the file."""
+        found: dict[str, list[Segment]] = {}
+        for segment in self.segments:
+            for name in segment.binds:
+                found.setdefault(name, []).append(segment)
+        return found
+
+    @cached_property
+    def stars(self) -> tuple[str, ...]:
+        return tuple(star for segment in self.segments for star in segment.stars)
+
+    @cached_property
+    def imports(self) -> frozenset[str]:
+        """The top-level packages that the file imports outside of functions."""
+        names = frozenset(name for segment in self.segments for name in segment.imports)
+        return frozenset(name.split(".", 1)[0] for name in names)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The libcst tree of one segment.
+
+    ``spans`` gives the place in the file of every call, attribute, number and statement of ``module``, by ``id`` of
+    the node; nodes inside f-strings have none.
+    """
+
+    path: str
     module: cst.Module
     spans: dict[int, Span]
 
@@ -61,21 +116,85 @@ def check_syntax(path: str, text: str) -> ast.Module:
 
 
 def parse(path: str, text: str) -> Source:
-    """Parse one file. Raises ``FileError`` where it cannot be parsed."""
-    tree = check_syntax(path, text)
+    """The outline of a file. Raises ``FileError`` where it is not Python."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    groups: list[list[ast.stmt]] = []
+    last = 0
+    for statement in check_syntax(path, text).body:
+        if _first_line(statement) <= last:
+            groups[-1].append(statement)
+        else:
+            groups.append([statement])
+        last = statement.end_lineno or statement.lineno
+    return Source(path, text, tuple(_segment(group, lines) for group in groups))
+
+
+def tree_of(path: str, segment: Segment) -> Tree:
+    """Parse a segment with libcst. Raises ``FileError`` where it cannot be parsed."""
+    tree = check_syntax(path, segment.text)
     if _deeper_than(tree, MAX_DEPTH):
         raise _too_deep()
     try:
-        module = cst.parse_module(text)
+        module = cst.parse_module(segment.text)
     except cst.ParserSyntaxError as error:
         raise FileError(
             f"syntax that this version of libcst does not know: {error.message}; update libcst or exclude the file",
-            error.raw_line,
+            error.raw_line + segment.line - 1,
             error.raw_column + 1,
         ) from None
     except RecursionError:
         raise _too_deep() from None
-    return Source(path, text, module, spans_of(module, tree, text))
+    return Tree(path, module, spans_of(module, tree, segment.text, segment.line - 1))
+
+
+def _segment(group: list[ast.stmt], lines: list[str]) -> Segment:
+    first, last = _first_line(group[0]), group[-1].end_lineno or group[-1].lineno
+    names = _Names()
+    names.collect(group)
+    role = Role.CODE
+    if len(group) == 1 and isinstance(group[0], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        role = Role.DEFINITION
+    elif all(isinstance(statement, (ast.Import, ast.ImportFrom)) for statement in group):
+        role = Role.IMPORT
+    elif all(isinstance(statement, (ast.Assign, ast.AnnAssign)) for statement in group):
+        role = Role.ASSIGNMENT
+    text = "\n".join(lines[first - 1 : last]) + "\n"
+    return Segment(first, text, role, frozenset(names.binds), frozenset(names.imports), tuple(names.stars))
+
+
+def _first_line(statement: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+    return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+class _Names:
+    """The names that statements bind in the scope they stand in, and what they import."""
+
+    def __init__(self) -> None:
+        self.binds: set[str] = set()
+        self.imports: set[str] = set()
+        self.stars: list[str] = []
+
+    def collect(self, statements: Iterable[ast.AST]) -> None:
+        stack = list(statements)[::-1]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                self.binds.add(node.name)
+            elif isinstance(node, ast.Import):
+                self.binds.update((alias.asname or alias.name).split(".", 1)[0] for alias in node.names)
+                self.imports.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                module = "." * node.level + (node.module or "")
+                names = [alias.asname or alias.name for alias in node.names]
+                self.binds.update(name for name in names if name != "*")
+                self.imports.add(module)
+                if "*" in names:
+                    self.stars.append(module)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                self.binds.add(node.id)
+            elif not isinstance(node, (ast.Constant, ast.Lambda)):
+                stack.extend(list(ast.iter_child_nodes(node))[::-1])
 
 
 def _too_deep() -> FileError:

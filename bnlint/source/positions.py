@@ -70,16 +70,19 @@ def _kind_of(node_type: type[cst.CSTNode]) -> str | None:
     return next((kind for kind, types in _KINDS_CST if issubclass(node_type, types)), None)
 
 
-def spans_of(module: cst.Module, tree: ast.Module, text: str) -> dict[int, Span]:
-    """The place of every call, attribute, number and statement, by ``id`` of its libcst node."""
+def spans_of(module: cst.Module, tree: ast.Module, text: str, lines_before: int = 0) -> dict[int, Span]:
+    """The place of every call, attribute, number and statement, by ``id`` of its libcst node.
+
+    ``lines_before`` are the lines of the file that stand before ``text``.
+    """
     nodes: dict[str, list[cst.CSTNode]] = {kind: [] for kind, _ in _KINDS_CST}
     for node in _in_source_order(module):
         kind = _kind_of(type(node))
         if kind is not None:
             nodes[kind].append(node)
-    places = _ast_places(tree, text)
+    places = _ast_places(tree, text, lines_before)
     if any(len(nodes[kind]) != len(places[kind]) for kind in nodes):
-        return _spans_by_libcst(module)
+        return _spans_by_libcst(module, lines_before)
     return {id(node): span for kind in nodes for node, span in zip(nodes[kind], places[kind], strict=True)}
 
 
@@ -100,7 +103,7 @@ def _in_source_order(module: cst.Module) -> Iterator[cst.CSTNode]:
         stack.extend(reversed(children))
 
 
-def _ast_places(tree: ast.Module, text: str) -> dict[str, list[Span]]:
+def _ast_places(tree: ast.Module, text: str, before: int) -> dict[str, list[Span]]:
     raw: dict[str, list[tuple[int, int, int, int]]] = {kind: [] for kind, _ in _KINDS_CST}
     stack: list[ast.AST] = [tree]
     while stack:
@@ -116,7 +119,7 @@ def _ast_places(tree: ast.Module, text: str) -> dict[str, list[Span]]:
     for kind, found in raw.items():
         found.sort(key=lambda at: (at[0], at[1], -at[2], -at[3]))
         places[kind] = [
-            Span(line, columns.of(line, column), end_line, columns.of(end_line, end_column))
+            Span(line + before, columns.of(line, column), end_line + before, columns.of(end_line, end_column))
             for line, column, end_line, end_column in found
         ]
     return places
@@ -150,12 +153,12 @@ def _lines_as_ast_sees_them(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _spans_by_libcst(module: cst.Module) -> dict[int, Span]:
+def _spans_by_libcst(module: cst.Module, before: int = 0) -> dict[int, Span]:
     from libcst.metadata import MetadataWrapper, PositionProvider
 
     wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
     return {
-        id(node): Span(at.start.line, at.start.column + 1, at.end.line, at.end.column + 1)
+        id(node): Span(at.start.line + before, at.start.column + 1, at.end.line + before, at.end.column + 1)
         for node, at in wrapper.resolve(PositionProvider).items()
         if _kind_of(type(node)) is not None
     }
