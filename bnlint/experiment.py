@@ -53,7 +53,8 @@ class Experiment:
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
     ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
-    then says which part of the source could not be established.
+    then says which part of the source could not be established. ``options`` are what a kind needs to know beside the
+    layers.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Experiment:
     layers: tuple[LayerSpec, ...] = ()
     input: InputSpec | None = None
     unknown: str = ""
+    options: dict[str, Scalar] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,4 +80,5 @@ class Experiment:
             if source_input is None
             else InputSpec(tuple(source_input["shape"]), float(source_input["fill"])),
             unknown=data["unknown"],
+            options=dict(data.get("options", {})),
         )

@@ -78,7 +78,9 @@ def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
     return LayerSpec(facts.rebuild_as or facts.name, arguments, tuple(chosen))
 
 
-def experiment(kind: str, framework: str, layers: Iterable[Instance], forward: Forward | None = None) -> Experiment:
+def experiment(
+    kind: str, framework: str, layers: Iterable[Instance], forward: Forward | None = None, **options: Scalar
+) -> Experiment:
     """The question for these layers; layers that are built alike are measured once.
 
     With a ``forward`` whose target is nothing but one layer the source's own input is run as well.
@@ -93,7 +95,7 @@ def experiment(kind: str, framework: str, layers: Iterable[Instance], forward: F
         shape, fill = forward.input_shape, forward.input_fill
         source = None if shape is None or fill is None else InputSpec(shape, fill)
     unknown = "" if specs else "the source does not tell which layers with two modes the object has"
-    return Experiment(kind, framework, tuple(specs), source, unknown)
+    return Experiment(kind, framework, tuple(specs), source, unknown, options)
 
 
 def describe(layers: Iterable[Layer], target: Instance | None = None) -> str:

@@ -55,10 +55,12 @@ class Surroundings:
 
 @dataclass(eq=False)
 class Freeze:
-    """The gradients of a module's parameters are switched off. ``undone`` where they are switched on again."""
+    """The gradients of a module's parameters are switched off. ``parts`` are the module and all in it at that point;
+    ``undone`` where they are switched on again."""
 
     location: Location
     owner: Instance | Mystery
+    parts: frozenset[Instance | Mystery]
     where: Surroundings
     undone: bool = False
 

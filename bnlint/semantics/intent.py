@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from bnlint.semantics.events import FileFacts, Forward
+from bnlint.semantics.state import Mode, compatible
 from bnlint.semantics.values import Class, Instance, Ref
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -101,6 +102,22 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
         if in_function and where.functions:
             return None  # names alone do not tell validation from training within one function
     return Evidence(where.no_grad is not None, function, data)
+
+
+def modes_in_training(facts: FileFacts, forward: Forward) -> list[Mode]:
+    """The modes in which this forward pass is trained through; empty where nothing says that it is."""
+    if forward.where.no_grad is not None:
+        return []
+    if forward.trained:
+        return [forward.mode_in_training()]
+    return [
+        forward.mode.given(backward.guards)
+        for backward in facts.backwards
+        if backward.where.functions == forward.where.functions
+        and backward.where.loops[-1:] == forward.where.loops[-1:]
+        and backward.where.loops
+        and compatible(backward.guards, forward.guards)
+    ]
 
 
 def data_for_inference(forward: Forward) -> str | None:

@@ -87,9 +87,6 @@ class Libraries(Objects):
             return self.tensors_of(arguments.everything()) | UNKNOWN
         return self.tensors_of(arguments.everything()) or self.unknown_result(node)
 
-    def unknown_result(self, node: ir.Call) -> Value:
-        return frozenset({self.mystery((id(node), "returned"), "returned", node.span)})
-
     @staticmethod
     def _model_of_library(name: str, arguments: Arguments) -> tuple[str, ...] | None:
         """The kinds of mode-dependent layers in the model that a library function or class builds."""

@@ -495,9 +495,10 @@ def _thawing(
 ) -> Mode:
     """``mode``, remembering the ``eval()`` of a smaller part that this ``train()`` of the whole undoes."""
     frozen = known.eval
-    if frozen is None or known.train is not None or mode.train is None:
+    if frozen is None or mode.train is None:
         return mode
-    if frozen.by is whole or not any(part is frozen.by for part, _ in parts):
+    by = frozen.by.whole if isinstance(frozen.by, Part) else frozen.by
+    if frozen.by is whole or not any(part is by for part, _ in parts):
         return mode
     return Mode(replace(mode.train, thawed=frozen.step), mode.eval)
 

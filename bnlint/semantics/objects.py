@@ -136,8 +136,14 @@ class Objects(Functions):
         self.call_unknown(arguments, node)
         if isinstance(whole, Instance) and whole.cls is not None and whole.cls.has_unknown_base:
             self.forget_modes(frozenset({whole}))  # a method of the base it may be
-        result = self.forward(mystery, arguments, node)
-        return result | frozenset({self.mystery((id(node), "returned"), mystery.name, node.span)})
+        returned = self.tensors_of(arguments.everything()) or self.unknown_result(node)
+        assert self.state is not None
+        if mystery not in self.state.modes and not any(context.kind == "no_grad" for context in self.contexts):
+            return returned  # nobody says that it is a module, nor that this is inference
+        return self.forward(mystery, arguments, node) | returned
+
+    def unknown_result(self, node: ir.Call) -> Value:
+        return frozenset({self.mystery((id(node), "returned"), "returned", node.span)})
 
     def _call_method_of_mystery(self, owner: Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
         itself: Value = frozenset({owner})
@@ -204,14 +210,14 @@ class Objects(Functions):
             key, event = self.event(node, events.Freeze)
             if event is None:
                 at = self.location(node.span if isinstance(node, (ir.Attr, ir.Call)) else None)
-                event = events.Freeze(at, variables.owner, self.surroundings())
+                parts = frozenset(part for part, _ in self.parts(variables.owner)[0])
+                event = events.Freeze(at, variables.owner, parts, self.surroundings())
                 self.remember(key, event)
                 self.facts.freezes.append(event)
         else:
-            parts = {part for part, _ in self.parts(variables.owner)[0]}
+            thawed = {part for part, _ in self.parts(variables.owner)[0]}
             for freeze in self.facts.freezes:
-                if freeze.owner in parts:
-                    freeze.undone = True
+                freeze.undone |= freeze.owner in thawed
 
     def set_flag(self, module: Instance | Mystery, value: Value, target: ir.Attr, part: Part | None = None) -> None:
         assert self.state is not None
