@@ -54,6 +54,33 @@ PRETRAINED_IN_EVAL_MODE = frozenset(
 MODEL_LOADERS = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "pickle.load", "torch.jit.trace",
                            "torch.jit.script", "torch.export.load"})  # fmt: skip
 
+#: Functions that make something lasting of a module as it stands, by what they need or do: ``trace`` and ``export``
+#: record the mode it is in, ``onnx`` as far as its exporter does, ``fuse`` and ``freeze`` raise in train mode (the
+#: former where there is BatchNorm), ``qat`` raises in eval mode. Measured with torch 2.13.
+EXPORTERS = {
+    "torch.jit.trace": "trace", "torch.jit.trace_module": "trace", "torch.export.export": "export",
+    "torch.export.draft_export": "export", "torch.onnx.export": "onnx",
+    "torch.jit.freeze": "freeze", "torch.fx.experimental.optimization.fuse": "fuse",
+    **{f"torch.nn.utils.{inner}{name}": "fuse" for inner in ("", "fusion.")
+       for name in ("fuse_conv_bn_eval", "fuse_linear_bn_eval")},
+    **{f"torch.{inner}quantization.{name}": how for inner in ("", "ao.") for name, how in (
+        ("fuse_modules", "fuse"), ("fuse_modules.fuse_modules", "fuse"), ("quantize_fx.fuse_fx", "fuse"),
+        ("quantize_fx.prepare_fx", "fuse"), ("prepare_qat", "qat"), ("quantize.prepare_qat", "qat"))},
+}  # fmt: skip
+#: Calls that tell of training on what was exported or fused: train mode is meant there.
+QUANTIZATION_AWARE = frozenset(
+    {"prepare_qat", "prepare_qat_fx", "prepare_qat_pt2e", "fuse_modules_qat", "quantize_qat", "export_for_training",
+     "allow_exported_model_train_eval", "move_exported_model_to_train"}
+)  # fmt: skip
+#: Wrappers that hold a running average of a model's parameters.
+AVERAGED_MODELS = frozenset({"torch.optim.swa_utils.AveragedModel"})
+#: What changes a parameter in place: by what it is given and what it was, or to what it is given alone.
+AVERAGING_METHODS = frozenset({"add_", "sub_", "lerp_", "addcmul_"})
+SETTING_METHODS = frozenset({"copy_", "set_"})
+AVERAGING_FUNCTIONS = frozenset({"torch._foreach_add_", "torch._foreach_sub_", "torch._foreach_lerp_"})
+#: Methods of a parameter, or of a mapping of parameters, whose result is, or holds, the same parameters.
+SAME_PARAMETERS = frozenset({"detach", "mul_", "div_", "keys", "values", "items", "get"})
+
 #: Base classes of layers, which ``isinstance`` may ask for, by the kind of layer.
 LAYER_BASES = {
     "torch.nn._BatchNorm": "batchnorm", "torch.nn.batchnorm._BatchNorm": "batchnorm",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.libraries import Libraries
+from bnlint.semantics.lifecycle import Lifecycle
 from bnlint.semantics.state import ELEMENTS
 from bnlint.semantics.values import (
     NOTHING,
@@ -30,11 +30,13 @@ from bnlint.semantics.values import (
 )
 
 
-class Calls(Libraries):
+class Calls(Lifecycle):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:
         callee = self.evaluate(node.func)
+        if isinstance(node.func, (ir.Attr, ir.Name)):
+            self.facts.named.add(node.func.name if isinstance(node.func, ir.Attr) else node.func.id)
         return self.call_value(callee, self._arguments(node), node)
 
     def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value:
@@ -106,6 +108,8 @@ class Calls(Libraries):
                 return self.call_mystery(atom, arguments, node)
             case PartMethod(part=part, name=name):
                 return self.call_part_method(part, name, arguments, node)
+            case VariableMethod(variables=variables, name=name) if name != "requires_grad_":
+                return self.call_variable_method(variables, name, arguments, node)
             case VariableMethod(variables=variables):
                 flag = arguments.at(0) or arguments.get("requires_grad") or constant(True)
                 self.freeze(variables, flag, node)

@@ -200,6 +200,66 @@ class Gradient:
     sources_unknown: bool
 
 
+@dataclass(eq=False)
+class Exported:
+    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it.
+
+    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``), ``receiver`` the module
+    as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those given by name.
+    """
+
+    location: Location
+    function: str
+    how: str
+    receiver: str | None
+    target: Instance | Mystery
+    mode: Mode
+    layers: list[Layer]
+    owns_unknown: bool
+    alone: bool
+    arguments: dict[str, Value]
+    where: Surroundings
+    statement: Location
+    block: Location | None
+
+
+@dataclass(eq=False)
+class Averaged:
+    """Parameters of ``target`` are set in place from those of ``source``, which a loop goes through as ``names`` tells
+    (``parameters``, ``state_dict``). ``averages`` tells that their old values count too."""
+
+    location: Location
+    target: Instance | Mystery
+    source: Instance | Mystery
+    names: str
+    averages: bool
+    layers: list[Layer]
+    owns_unknown: bool
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class AveragedModel:
+    """``AveragedModel(model)``: ``target`` is the wrapper, with a copy of the model in it."""
+
+    location: Location
+    target: Instance
+    parts: frozenset[Instance | Mystery]
+    layers: list[Layer]
+    arguments: dict[str, Value]
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class StateUse:
+    """``module.load_state_dict(...)``, or ``module`` or what its ``state_dict()`` gives is saved (``name``)."""
+
+    location: Location
+    target: Instance | Mystery
+    name: str
+    where: Surroundings
+
+
 @dataclass
 class FileFacts:
     """Everything the rules read about one file.
@@ -208,7 +268,9 @@ class FileFacts:
     way (a file too large or too tangled); events that depend on the flow are then left out.
     ``settled`` are Keras objects whose weights are loaded, fitted or compiled somewhere;
     ``mode_managed`` torch modules that get a ``.train()`` or ``.eval()`` anywhere in the file, ``optimised``
-    those whose parameters are taken anywhere.
+    those whose parameters are taken anywhere. ``buffers_read`` are modules whose ``buffers()`` are taken,
+    ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
+    step, and ``named`` the functions that are called and the running statistics that are read, by their bare names.
     """
 
     path: str
@@ -223,9 +285,17 @@ class FileFacts:
     mode_calls: list[ModeCall] = field(default_factory=list)
     flags_set: list[FlagSet] = field(default_factory=list)
     freezes: list[Freeze] = field(default_factory=list)
+    exports: list[Exported] = field(default_factory=list)
+    averages: list[Averaged] = field(default_factory=list)
+    averaged_models: list[AveragedModel] = field(default_factory=list)
+    state_uses: list[StateUse] = field(default_factory=list)
     settled: set[Instance] = field(default_factory=set)
     mode_managed: set[Instance | Mystery] = field(default_factory=set)
     optimised: set[Instance | Mystery] = field(default_factory=set)
+    buffers_read: set[Instance | Mystery] = field(default_factory=set)
+    put_in_train: set[Instance | Mystery] = field(default_factory=set)
+    put_in_eval: dict[Instance | Mystery, TraceStep] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
 
 
 def numbers(value: Value) -> tuple[list[Constant], bool]:

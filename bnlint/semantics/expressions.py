@@ -399,7 +399,7 @@ class Expressions(Machine):
                 found |= self.state.slots[atom, repr(key)]
             elif isinstance(atom, (Tuple, Instance)):
                 found |= self.elements(frozenset({atom})) | UNKNOWN
-            elif isinstance(atom, (Tensor, Part)):
+            elif isinstance(atom, (Tensor, Part, Variables)):
                 found |= frozenset({atom})
             elif isinstance(atom, Mystery):
                 held = self.state.slots.get((atom, repr(key))) if known else None

@@ -80,7 +80,7 @@ class Libraries(Objects):
         if owned is not None:
             return self._build_model_of_library(name, owned, node)
         if name == "copy.deepcopy":
-            return self._deep_copy(arguments, node)
+            return self.deep_copy(arguments, node)
         if root not in known.HARMLESS_ROOTS:
             self.call_unknown(arguments, node)
         elif name not in known.MODEL_LOADERS:
@@ -105,7 +105,7 @@ class Libraries(Objects):
             self.add_elements(model, layers)
         return frozenset({model})
 
-    def _deep_copy(self, arguments: Arguments, node: ir.Call) -> Value:
+    def deep_copy(self, arguments: Arguments, node: ir.Call) -> Value:
         """A copy is in the mode of the original, part by part, and goes its own way from there."""
         assert self.state is not None
         found: Value = NOTHING

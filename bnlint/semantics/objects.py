@@ -56,7 +56,7 @@ class Objects(Functions):
             training = UNKNOWN
         if isinstance(event, events.Forward):
             event.mode = event.mode.join(mode)
-            event.layers = _merge_layers(event.layers, layers)
+            event.layers = merge_layers(event.layers, layers)
             event.guards &= self.state.guards
             event.frozen |= self.frozen_parts(target)
             event.training = training if event.training is None else join(event.training, training or NOTHING)
@@ -450,7 +450,7 @@ class Objects(Functions):
             self.facts.momentum_sets.append(event)
 
 
-def _merge_layers(known_layers: list[events.Layer], seen: list[events.Layer]) -> list[events.Layer]:
+def merge_layers(known_layers: list[events.Layer], seen: list[events.Layer]) -> list[events.Layer]:
     merged = {layer.instance: layer for layer in known_layers}
     for layer in seen:
         other = merged.get(layer.instance)
