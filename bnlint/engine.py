@@ -7,13 +7,11 @@ input and the flake8 plugin are doors to it, so that all give the same answer.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from bnlint.cache import ResultCache
 from bnlint.config import Settings
@@ -21,6 +19,7 @@ from bnlint.errors import FileError
 from bnlint.finding import Confidence, Diagnostic, Finding, Location, Report, TraceStep
 from bnlint.rule import FILE_ERROR_CODE, Rule
 from bnlint.semantics.project import Project
+from bnlint.source.marks import Marks
 from bnlint.source.decode import decode, split_lines
 from bnlint.source.discovery import DEFAULT_EXCLUDE, Patterns, SourceFile, discover, patterns
 from bnlint.suppress import suppressed
@@ -179,14 +178,9 @@ def _shows_by_itself(place: Location, rule: Rule, project: Project) -> bool:
     return place in known
 
 
-@cache
-def _marks(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(patterns))
-
-
-def marks(rules: Sequence[Rule]) -> re.Pattern[str]:
-    """What the statements that these rules look at contain."""
-    return _marks(tuple(rule.marks for rule in rules))
+def marks(rules: Sequence[Rule]) -> Marks:
+    """What a statement contains that one of these rules is about."""
+    return tuple(sorted({rule.marks for rule in rules}))
 
 
 def _lint_files(

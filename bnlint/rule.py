@@ -50,8 +50,8 @@ class Rule(ABC):
 
     ``needles`` decide which files are parsed at all: a file concerns the rule only if its bytes contain at
     least one needle of *every* group. They must be necessary conditions: a needle that a real case can lack
-    makes the rule miss it. ``marks`` is a regular expression for the text of the top-level statements that the mistake
-    can stand in: others are run only where these need them. The empty one marks them all.
+    makes the rule miss it. ``marks`` are regular expressions, *all* of which are found in a top-level statement that the
+    mistake can stand in: other statements are run only where these need them, or where they call them.
     """
 
     code: ClassVar[str]
@@ -59,7 +59,7 @@ class Rule(ABC):
     severity: ClassVar[Severity]
     default: ClassVar[bool] = True
     needles: ClassVar[tuple[tuple[bytes, ...], ...]]
-    marks: ClassVar[str] = ""
+    marks: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -8,12 +8,38 @@ from collections.abc import Iterable
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, Scalar
 from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
 from bnlint.frameworks.layers import LAYERS
-from bnlint.semantics.events import FileFacts, Forward, Layer, is_exactly, numbers
+from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, is_exactly, numbers
 from bnlint.semantics.intent import words
 from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
 
 #: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``.
-INFERENCE_MARKS = r"no_grad|inference_mode|set_grad_enabled|(?i:test|val|infer|predict)"
+INFERENCE_MARKS = (
+    r"no_grad|inference_mode|set_grad_enabled|"
+    r"(?:\b|_)(?i:test(?:s|ing|er)?|val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?[ \t]*\(|"
+    r"(?i:test|val|valid|eval)_?(?:loader|set|data|dl\b|ds\b|iter|gen\b)|"
+    r"(?i:loader|data|set|iter)s?_(?:test|val|valid|eval)"
+)
+#: What it must contain to train one, by itself or by a function that it calls.
+TRAINING_MARKS = (
+    r"\bbackward\(|\.step\(|"
+    r"(?:\b|_)(?i:train(?:er|ing)?|fit|epoch)(?:_\w*)?[ \t]*\((?!self\.training|self,? ?mode|mode\b|\))|"
+    r"(?:\b|_)train(?:_\w*)?\(\)"
+)
+#: What tells that a statement has to do with a whole model, not with what one is made of.
+MODEL_MARKS = (
+    r"\.(?:eval|train|backward|load_state_dict|load_from_checkpoint|cuda)\(|\.step\(|"
+    r"\.to\(\s*(?:\w+\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
+    r"(?i:model|net|network|classifier|encoder)\w*\s*=\s*\w"
+)
+_NORM_CALL = r"(?:BatchNorm\dd|(?i:\bbn\d?|\bnorm_?(?:layer|func|cls|op)?|batch_?norm(?:ali[sz]ation)?))\("
+_ARGUMENT = r"(?:[^()=,]|\([^()]*\))+,\s*"
+_POSITIONAL = r"(?!\w+\s*=[^=])[^()\s*]"
+#: A second positional argument of what may be a normalisation layer.
+POSITIONAL_EPS_MARKS = _NORM_CALL + _ARGUMENT + _POSITIONAL
+#: A momentum by name, or the third positional argument of a layer.
+MOMENTUM_MARKS = r"momentum|\bdecay\s*=|" + _NORM_CALL + _ARGUMENT + _ARGUMENT + _POSITIONAL
+#: For rules that speak of a script's own top-level code, which is always run.
+SCRIPT_ONLY = r"(?!)"
 # Arguments that change nothing that an experiment measures, or that it sets itself.
 _LEFT_OUT = frozenset({"device", "dtype", "process_group", "inplace", "noise_shape", "seed", "inputs"})
 
@@ -146,7 +172,7 @@ def insert(at: Location, text: str) -> Edit:
     return Edit(Location(at.path, at.line, at.column, at.line, at.column), text)
 
 
-def eval_before(forward: Forward) -> Fix | None:
+def eval_before(forward: Forward | Exported) -> Fix | None:
     """Put ``RECEIVER.eval()`` on a line of its own before the statement, or before the ``with`` around it."""
     if forward.receiver is None:
         return None
@@ -162,7 +188,7 @@ def eval_before(forward: Forward) -> Fix | None:
     return Fix(Safety.UNSAFE, f"put {forward.receiver} in eval mode first", (insert(place, text),))
 
 
-def _is_bound_between(forward: Forward, block: Location) -> bool:
+def _is_bound_between(forward: Forward | Exported, block: Location) -> bool:
     """Whether the receiver may get its value after ``block`` begins, so that it has none before."""
     if block.line <= forward.target.location.line <= forward.statement.line:
         return True

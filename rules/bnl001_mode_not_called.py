@@ -71,6 +71,7 @@ class ModeNotCalled(Rule):
         (b".eval", b".train", b". eval", b". train"),
         (b"torch", *sorted(name.encode() for name in _ON_TORCH)),
     )
+    marks: ClassVar[tuple[str, ...]] = (r"\.[ \t]*(?:eval|train)[ \t]*(?:[#;\\]|\n|$)",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not any("torch" in root or root in _ON_TORCH for root in file.imports):

@@ -69,7 +69,7 @@ class InferenceInTrainMode(Rule):
     name: ClassVar[str] = "inference-in-train-mode"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"),)
-    marks: ClassVar[str] = support.INFERENCE_MARKS
+    marks: ClassVar[tuple[str, ...]] = (support.INFERENCE_MARKS, support.MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete:

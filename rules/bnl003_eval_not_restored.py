@@ -70,7 +70,7 @@ class EvalNotRestored(Rule):
     name: ClassVar[str] = "eval-not-restored"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b"for ", b"while "))
-    marks: ClassVar[str] = r"backward|\.step\("
+    marks: ClassVar[tuple[str, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS, r"\b(?:for|while)\b")
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

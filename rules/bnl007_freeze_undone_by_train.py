@@ -61,7 +61,7 @@ class FreezeUndoneByTrain(Rule):
     name: ClassVar[str] = "freeze-undone-by-train"
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm"), (b".train(",))
-    marks: ClassVar[str] = r"\.train\("
+    marks: ClassVar[tuple[str, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

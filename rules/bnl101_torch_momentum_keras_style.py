@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar
 
+from bnlint.rules import _support as support
 from bnlint.rules._momentum import copied_momenta
 
 from bnlint.finding import Finding, Severity
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts
+
+# A number that can be such a momentum, or something that it is computed from.
+_NUMBER = re.compile(rb"\.(?:7[5-9]|[89])|1\.?0?\s*-")
 
 
 class TorchMomentumKerasStyle(Rule):
@@ -57,6 +62,10 @@ class TorchMomentumKerasStyle(Rule):
     severity: ClassVar[Severity] = Severity.ERROR
     # Momentum can be positional, so its name is no necessary condition.
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm", b"batchnorm"))
+    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
+
+    def concerns(self, data: bytes) -> bool:
+        return super().concerns(data) and _NUMBER.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for copied in copied_momenta(file, "torch"):

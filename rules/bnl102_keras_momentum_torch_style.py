@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar
 
+from bnlint.rules import _support as support
 from bnlint.rules._momentum import copied_momenta
 
 from bnlint.finding import Finding, Severity
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts
+
+# A number that can be such a momentum, or something that it is computed from.
+_NUMBER = re.compile(rb"\.(?:[01]|2[0-5]?\b)|1\.?0?\s*-|\de-\d")
 
 
 class KerasMomentumTorchStyle(Rule):
@@ -59,6 +64,10 @@ class KerasMomentumTorchStyle(Rule):
         (b"keras", b"tensorflow", b"tf_slim"),
         (b"BatchNormalization", b"batch_norm"),
     )
+    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
+
+    def concerns(self, data: bytes) -> bool:
+        return super().concerns(data) and _NUMBER.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for copied in copied_momenta(file, "keras"):

@@ -65,6 +65,7 @@ class TapeWithoutTraining(Rule):
         (b"GradientTape", b"train_step"),
         (b"BatchNormalization", b"Dropout"),
     )
+    marks: ClassVar[tuple[str, ...]] = (r"GradientTape|train_step",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for forward in file.forwards:

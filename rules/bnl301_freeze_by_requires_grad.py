@@ -61,7 +61,7 @@ class FreezeByRequiresGrad(Rule):
     name: ClassVar[str] = "freeze-by-requires-grad"
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm"), (b"requires_grad",))
-    marks: ClassVar[str] = r"requires_grad|backward|\.step\("
+    marks: ClassVar[tuple[str, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.interpreter import Interpreter
@@ -18,14 +19,17 @@ from bnlint.semantics.machine import SLOTS_PER_STEP, Frame, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
+from bnlint.source.marks import Marks, is_marked
 from bnlint.source.parse import Role, Segment, Source
 
 _ROUNDS = 2
+#: A method with this counts also where it is not what a rule looks for: what it does to an object's modes does.
+_SETS_A_MODE = re.compile(r"\.\s*(?:eval|train|training)\b")
 #: Enough for ``MAX_DEPTH`` of the parser times the frames that one level of nesting takes here.
 _RECURSION_LIMIT = 20_000
 
 
-def analyse(source: Source, project: Project | None = None, marks: re.Pattern[str] | None = None) -> FileFacts:
+def analyse(source: Source, project: Project | None = None, marks: Marks | None = None) -> FileFacts:
     """The facts of one file, and of what it runs of the files that it imports, where there is a ``project``.
 
     ``marks`` tell which of its top-level statements can hold what the rules look for: the others are run only as far
@@ -33,21 +37,39 @@ def analyse(source: Source, project: Project | None = None, marks: re.Pattern[st
     """
     with _deep_recursion():
         interpreter = Interpreter(source, project)
-        marked = [segment for segment in source.segments if marks is None or marks.search(segment.text)]
+        relevant = _relevant(source, marks)
+        scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
         try:
-            if marked:
-                _run_all(interpreter, marked)
+            if relevant or scripts:
+                _run_all(interpreter, relevant, marks)
         except OutOfSteps:
             interpreter.facts.complete = False
     return interpreter.facts
 
 
-def _run_all(machine: Interpreter, marked: list[Segment]) -> None:
+def _relevant(source: Source, marks: Marks | None) -> list[Segment]:
+    """The statements that hold a mark, and those that name a function or class which does: they may call it."""
+    if marks is None:
+        return list(source.segments)
+    found = {segment for segment in source.segments if is_marked(segment.text, marks)}
+    names: set[str] = set()
+    while more := {name for segment in found if segment.role is Role.DEFINITION for name in segment.binds} - names:
+        names |= more
+        found |= {segment for segment in source.segments if not names.isdisjoint(_words(segment.text))}
+    return [segment for segment in source.segments if segment in found]
+
+
+@lru_cache(maxsize=2_000)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[^\W\d]\w*", text))
+
+
+def _run_all(machine: Interpreter, relevant: list[Segment], marks: Marks | None) -> None:
     root = machine.root
     for segment in root.source.segments:
         if machine.state is None:
             break
-        lazy = machine.is_on_demand(root, segment) and segment not in marked
+        lazy = machine.is_on_demand(root, segment) and segment not in relevant
         if segment.role in (Role.DEFINITION, Role.IMPORT) or lazy:
             continue
         root.done.add(segment)
@@ -56,16 +78,17 @@ def _run_all(machine: Interpreter, marked: list[Segment]) -> None:
         machine.state = machine.before_raise
     roots = Frame(None, root.frame, None, root)
     machine.frame = roots
-    for segment in marked:
+    for segment in relevant:
         if segment.role is Role.DEFINITION:
             for name in segment.binds:
                 machine.lookup(name)
     done: set[Function] = set()
     for _ in range(_ROUNDS):
         _run_functions(machine, root.frame, done)
+    names = frozenset(name for segment in relevant if segment.role is Role.DEFINITION for name in segment.binds)
     for cls in machine.classes:
         if cls.location.path == root.source.path:
-            _run_class(machine, cls)
+            _run_class(machine, cls, marks, names)
 
 
 def _run_functions(machine: Interpreter, frame: Frame, done: set[Function]) -> None:
@@ -102,7 +125,7 @@ def _run_root(machine: Interpreter, function: Function, receiver: Instance | Non
     return machine.state if machine.state is not None else before
 
 
-def _run_class(machine: Interpreter, cls: Class) -> None:
+def _run_class(machine: Interpreter, cls: Class, marks: Marks | None, relevant: frozenset[str]) -> None:
     """Run the methods that nothing called on a representative object, in any order."""
     names = dict.fromkeys(name for ancestor in cls.ancestors() for name in ancestor.attributes)
     methods = [
@@ -116,6 +139,11 @@ def _run_class(machine: Interpreter, cls: Class) -> None:
         and atom.location.path == cls.location.path  # another file's are run where that file is analysed
     ]
     init = [atom for atom in cls.lookup("__init__") or () if isinstance(atom, Function)]
+    if marks is not None:
+        lines = machine.root.source.lines
+        wanted = _relevant_methods(methods + init, lines, marks, relevant - {cls.name})
+        methods = [method for method in methods if method in wanted]
+        init = [method for method in init if method in wanted]
     if not methods and all(function.called for function in init):
         return
     assert machine.state is not None
@@ -132,6 +160,24 @@ def _run_class(machine: Interpreter, cls: Class) -> None:
             after = _run_root(machine, method, None if "staticmethod" in method.decorators else receiver)
             entry = entry.join(after)
     machine.state = outside
+
+
+def _relevant_methods(
+    methods: list[Function], lines: list[str], marks: Marks, relevant: frozenset[str]
+) -> set[Function]:
+    """The methods that hold a mark, and those that name what does."""
+    texts = {}
+    for method in methods:
+        at = method.location
+        texts[method] = "\n".join(lines[at.line - 1 : at.end_line])
+    found = {method for method, text in texts.items() if any(is_marked(text, (patterns[:1],)) for patterns in marks) or _SETS_A_MODE.search(text)}
+    names = set(relevant)
+    while True:
+        names |= {method.name for method in found if method.name != "__init__"}
+        more = {method for method, text in texts.items() if not names.isdisjoint(_words(text))} - found
+        if not more:
+            return found
+        found |= more
 
 
 @contextmanager

@@ -44,8 +44,8 @@ from bnlint.source.parse import Role, Segment, Source
 from bnlint.source.positions import Span
 
 #: Work per file before the analysis gives up: a statement is one step, and so is copying and joining
-#: ``SLOTS_PER_STEP`` slots of state. 200 000 steps took 2 to 5 seconds on the largest files tried.
-MAX_STEPS = 200_000
+#: ``SLOTS_PER_STEP`` slots of state. 60 000 steps took about a second on the largest files tried.
+MAX_STEPS = 60_000
 SLOTS_PER_STEP = 40
 MAX_DEPTH = 12
 
@@ -69,7 +69,6 @@ class Scope:
     defined: dict[str, Value] = field(default_factory=dict)
     done: set[Segment] = field(default_factory=set)
     pending: set[str] = field(default_factory=set)
-    statements: dict[Segment, tuple[ir.Stmt, ...]] = field(default_factory=dict)
     frame: Frame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,7 +131,7 @@ class Machine(ABC):
         self.state: State | None = State()
         self.contexts: tuple[Context, ...] = ()
         self.loops: tuple[events.Loop, ...] = ()
-        self.steps = 0
+        self.steps = 0.0
         self.before_raise = State()
         self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
         self.tested: set[tuple[object, str]] = set()  # names that a guard may speak of
@@ -144,7 +143,7 @@ class Machine(ABC):
     @abstractmethod
     def run_block(self, body: tuple[ir.Stmt, ...]) -> None: ...
 
-    def spend(self, steps: int) -> None:
+    def spend(self, steps: float) -> None:
         self.steps += steps
         if self.steps > MAX_STEPS:
             raise OutOfSteps
@@ -248,7 +247,7 @@ class Machine(ABC):
         self.frame, self.contexts, self.loops, self.statement, self.block = saved
 
     def statements_of(self, scope: Scope, segment: Segment) -> tuple[ir.Stmt, ...]:
-        known = scope.statements.get(segment)
+        known: tuple[ir.Stmt, ...] | None = scope.source.lowered.get(segment)
         if known is None:
             from bnlint.semantics.lowering import lower_segment  # imports libcst, which takes a while
 
@@ -258,7 +257,7 @@ class Machine(ABC):
                 if not scope.imported:
                     raise
                 known = ()
-            scope.statements[segment] = known
+            scope.source.lowered[segment] = known
         return known
 
     # Objects
@@ -312,15 +311,18 @@ class Machine(ABC):
         held = self.state.slots.get((owner, ELEMENTS), NOTHING)
         self.fields.setdefault(owner, {})[ELEMENTS] = None
         self.state.add(owner, ELEMENTS, value)
-        self.state.doubtful |= {(owner, ELEMENTS, atom) for atom in doubtful & value if atom not in held}
+        self.state.doubt(owner, ELEMENTS, (doubtful & value) - held)
 
     def doubtful_in(self, value: Value) -> Value:
         """What a collection or its elements may turn out not to be: alternatives, and doubtful elements."""
         assert self.state is not None
         doubt = value if len(value) > 1 else NOTHING
-        if not self.state.doubtful or not any(isinstance(atom, Instance) for atom in value):
-            return doubt
-        return doubt | {atom for owner, _, atom in self.state.doubtful if owner in value}
+        if self.state.doubtful:
+            for owner in value:
+                if isinstance(owner, Instance):
+                    for name in self.fields.get(owner, ()):
+                        doubt |= self.state.doubtful.get((owner, name), NOTHING)
+        return doubt
 
     def field_values(self, owner: Atom) -> Iterator[tuple[str, Value]]:
         assert self.state is not None
@@ -371,7 +373,9 @@ class Machine(ABC):
                 if instance.cls is not None and instance.cls.has_unknown_base:
                     unknown = True
                 stack += [(child, certain) for child in instance.unknown_attributes.values()]
+            self.spend(0.2)
             for name, value in self.field_values(instance):
+                doubts = self.state.doubtful.get((instance, name), NOTHING)
                 alternatives = name != ELEMENTS and len(value) > 1
                 for atom in value:
                     if isinstance(atom, Unknown):
@@ -380,7 +384,7 @@ class Machine(ABC):
                     if isinstance(atom, Tuple):  # Keras tracks what stands in tuples, lists and dicts
                         held = [a for item in atom.items for a in item if isinstance(a, (Instance, Mystery))]
                     for part in held:
-                        doubtful = alternatives or (instance, name, atom) in self.state.doubtful
+                        doubtful = alternatives or atom in doubts
                         if isinstance(part, Mystery):
                             stack.append((part, certain and not doubtful))
                             continue
@@ -442,7 +446,7 @@ class Machine(ABC):
         for part, _ in self.parts(whole)[0]:
             if isinstance(part, Instance):
                 for name, value in self.field_values(part):
-                    self.state.doubtful |= {(part, name, atom) for atom in value}
+                    self.state.doubt(part, name, value)
 
     def forget_modes(self, value: Value) -> None:
         """Something that cannot be followed was given these objects: their modes are unknown from here on."""
@@ -462,6 +466,7 @@ class Machine(ABC):
             if not isinstance(atom, (Instance, Mystery)) or atom in seen:
                 continue
             seen.add(atom)
+            self.spend(0.2)
             if atom in self.state.modes:
                 self.state.modes[atom] = UNKNOWN_MODE
             if isinstance(atom, Mystery):

@@ -141,28 +141,30 @@ def _speaks_of(name: str, changed: str) -> bool:
 
 @dataclass(slots=True)
 class State:
-    """``slots`` maps (frame or object, name) to a value. ``doubtful`` lists attributes and elements that only
-    some of the joined paths set."""
+    """``slots`` maps (frame or object, name) to a value. ``doubtful`` holds, for attributes and collections, what only
+    some of the joined paths put there."""
 
     slots: dict[tuple[object, str], Value] = field(default_factory=dict)
     modes: dict[Atom, Mode] = field(default_factory=dict)
-    doubtful: frozenset[tuple[Instance, str, Atom]] = frozenset()
+    doubtful: dict[tuple[object, str], Value] = field(default_factory=dict)
     guards: Guards = NO_GUARDS
 
     def copy(self) -> State:
-        return State(self.slots.copy(), self.modes.copy(), self.doubtful, self.guards)
+        return State(self.slots.copy(), self.modes.copy(), self.doubtful.copy(), self.guards)
 
     def join(self, other: State) -> State:
         """The state after either of two paths; ``other`` is used up."""
-        doubtful = set(self.doubtful | other.doubtful)
+        doubtful = other.doubtful
+        for key, atoms in self.doubtful.items():
+            doubtful[key] = doubtful.get(key, frozenset()) | atoms
         slots, modes = other.slots, other.modes
         # Most of two branches is the same; the item views find what differs without a loop in Python.
         for key in {key for key, _ in self.slots.items() ^ slots.items()}:
             mine, theirs = self.slots.get(key), slots.get(key)
-            owner, name = key
+            owner = key[0]
             if isinstance(owner, Instance) and owner in self.modes and owner in modes:
                 atoms = (mine or frozenset()) ^ (theirs or frozenset())
-                doubtful.update((owner, name, atom) for atom in atoms)
+                doubtful[key] = doubtful.get(key, frozenset()) | atoms
             slots[key] = mine or theirs or frozenset() if mine is None or theirs is None else join(mine, theirs)
         common = self.guards & other.guards
         mine_only, theirs_only = self.guards - common, other.guards - common
@@ -172,20 +174,23 @@ class State:
                 modes[instance] = mode
             elif known is not mode and known != mode:
                 modes[instance] = mode.under(mine_only).join(known.under(theirs_only))
-        return State(slots, modes, frozenset(doubtful), common)
+        return State(slots, modes, doubtful, common)
 
     def assign(self, owner: object, name: str, value: Value) -> None:
         self.slots[owner, name] = value
-        if isinstance(owner, Instance) and self.doubtful:
-            self.doubtful = frozenset(d for d in self.doubtful if d[0] is not owner or d[1] != name)
+        self.doubtful.pop((owner, name), None)
 
     def add(self, owner: Instance, name: str, value: Value) -> None:
         """Add elements to a container."""
-        self.slots[owner, name] = join(self.slots.get((owner, name), frozenset()), value)
-        if self.doubtful:
-            self.doubtful = frozenset(
-                d for d in self.doubtful if d[0] is not owner or d[1] != name or d[2] not in value
-            )
+        key = (owner, name)
+        self.slots[key] = join(self.slots.get(key, frozenset()), value)
+        if key in self.doubtful:
+            self.doubtful[key] -= value
+
+    def doubt(self, owner: object, name: str, value: Value) -> None:
+        """Only some paths put these there."""
+        if value:
+            self.doubtful[owner, name] = self.doubtful.get((owner, name), frozenset()) | value
 
     def mode_of(self, module: Atom) -> Mode:
         """The mode of a module at this point, as far as the path there allows."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 import libcst as cst
 
@@ -35,7 +36,7 @@ class Role(Enum):
     CODE = "code"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """A top-level statement, or several that share a line. ``binds`` are the names that it gives a value.
 
@@ -50,13 +51,18 @@ class Segment:
     stars: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """One file, in segments that are parsed on demand."""
+    """One file, in segments that are parsed on demand. ``lowered`` is where the analysis keeps what it made of them."""
 
     path: str
     text: str
     segments: tuple[Segment, ...]
+    lowered: dict[Segment, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return _lines(self.text)
 
     @cached_property
     def binding(self) -> dict[str, list[Segment]]:
@@ -117,11 +123,13 @@ def check_syntax(path: str, text: str) -> ast.Module:
 
 def parse(path: str, text: str) -> Source:
     """The outline of a file. Raises ``FileError`` where it is not Python."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _lines(text)
     groups: list[list[ast.stmt]] = []
     last = 0
     for statement in check_syntax(path, text).body:
-        if _first_line(statement) <= last:
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            continue  # a docstring
+        if groups and _first_line(statement) <= last:
             groups[-1].append(statement)
         else:
             groups.append([statement])
@@ -160,6 +168,10 @@ def _segment(group: list[ast.stmt], lines: list[str]) -> Segment:
         role = Role.ASSIGNMENT
     text = "\n".join(lines[first - 1 : last]) + "\n"
     return Segment(first, text, role, frozenset(names.binds), frozenset(names.imports), tuple(names.stars))
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _first_line(statement: ast.stmt) -> int:
