@@ -27,7 +27,8 @@ TRAINING_MARKS = (
 )
 #: What tells that a statement has to do with a whole model, not with what one is made of.
 MODEL_MARKS = (
-    r"\.(?:eval|train|backward|load_state_dict|load_from_checkpoint|cuda)\(|\.step\(|"
+    r"(?<!super\(\))\.(?:eval|train)\((?!self\.training|mode)|"
+    r"\.(?:backward|load_state_dict|load_from_checkpoint|cuda|step)\(|"
     r"\.to\(\s*(?:\w+\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
     r"(?i:model|net|network|classifier|encoder)\w*\s*=\s*\w"
 )

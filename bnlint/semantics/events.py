@@ -126,6 +126,7 @@ class Forward:
     discarded: bool = False  # nothing is done with what it computes
     sole_layer: bool = False  # the target is one mode-dependent layer, alone or alone in its container
     guards: Guards = NO_GUARDS  # what is known of the path that leads here
+    inputs: frozenset[Forward] = frozenset()  # the calls that its arguments were computed by
     training_guards: set[Guards] = field(default_factory=set)  # the same, of the backward passes
     frozen: frozenset[Freeze] = frozenset()  # parts whose parameters get no gradients
     parts: frozenset[Instance | Mystery] = frozenset()  # the target and all modules in it
@@ -264,7 +265,7 @@ class StateUse:
 class FileFacts:
     """Everything the rules read about one file.
 
-    ``imports`` holds the top-level packages it imports. ``complete`` is false when the analysis gave up half
+    ``imports`` holds the top-level packages it imports, ``defines`` its functions and classes. ``complete`` is false when the analysis gave up half
     way (a file too large or too tangled); events that depend on the flow are then left out.
     ``settled`` are Keras objects whose weights are loaded, fitted or compiled somewhere;
     ``mode_managed`` torch modules that get a ``.train()`` or ``.eval()`` anywhere in the file, ``optimised``
@@ -275,6 +276,7 @@ class FileFacts:
 
     path: str
     imports: frozenset[str] = frozenset()
+    defines: frozenset[str] = frozenset()
     complete: bool = True
     forwards: list[Forward] = field(default_factory=list)
     layers: list[LayerBuilt] = field(default_factory=list)

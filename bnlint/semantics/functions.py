@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from bnlint.finding import TraceStep
 from bnlint.frameworks import functions as known
+from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import NONE_GIVEN, Arguments
 from bnlint.semantics.expressions import Expressions
@@ -124,8 +125,10 @@ class Functions(Expressions):
 
     def instantiate(self, cls: Class, arguments: Arguments, node: ir.Expr) -> Value:
         framework = self.framework_of_bases(cls.library_bases())
+        if framework is None and cls.has_unknown_base and _looks_like_a_module(cls):
+            framework = "torch"
         span = node.span if isinstance(node, (ir.Call, ir.Attr)) else cls.node.span
-        instance, _ = self.new_object(node, cls.name, span, cls=cls, framework=framework)
+        instance, _ = self.new_object(node, _kind_of(cls), span, cls=cls, framework=framework)
         if cls.has_unknown_base and framework == "torch":
             assert self.state is not None
             self.state.modes[instance] = UNKNOWN_MODE
@@ -138,3 +141,19 @@ class Functions(Expressions):
         if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | {"keras.Sequential"}):
             self.add_elements(instance, self.children(arguments), arguments.doubtful)
         return frozenset({instance})
+
+
+def _kind_of(cls: Class) -> str:
+    """The kind of layer that a class makes its own, or else its name."""
+    bases = cls.library_bases()
+    for base in sorted(bases):
+        if base in LAYERS:
+            return base
+        if known.LAYER_BASES.get(base) == "batchnorm":
+            return "torch.nn.BatchNorm2d"
+    return cls.name
+
+
+def _looks_like_a_module(cls: Class) -> bool:
+    """Whether a class of a base that is not known has a ``forward`` method, and so is a module of PyTorch."""
+    return any("forward" in ancestor.attributes for ancestor in cls.ancestors())

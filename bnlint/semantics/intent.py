@@ -134,16 +134,16 @@ def data_for_inference(forward: Forward) -> str | None:
 def is_test_file(facts: FileFacts) -> bool:
     """Whether the file is a test: what it runs in train mode it may well mean to."""
     path = PurePosixPath(facts.path)
-    return bool(
-        re.fullmatch(r"test_.*\.py|.*_test\.py|conftest\.py", path.name)
-        or {"test", "tests"} & set(path.parts[:-1])
-        or _TEST_PACKAGES & facts.imports
-    )
+    if path.name == "conftest.py" or "tests" in path.parts[:-1] or _TEST_PACKAGES & facts.imports:
+        return True
+    # Scripts that test a network are named like tests of a program; those consist of functions named so.
+    named = re.fullmatch(r"test_.*\.py|.*_test\.py", path.name) or "test" in path.parts[:-1]
+    return bool(named) and any(name.startswith(("test_", "Test")) for name in facts.defines)
 
 
 def is_test_code(facts: FileFacts, forward: Forward, data: str | None = None) -> bool:
-    in_test = any(name.startswith("test_") for name in forward.where.functions)
-    return is_test_file(facts) or (in_test and data is None)
+    in_test = forward.where.functions[:1] and forward.where.functions[0].startswith("test_")
+    return is_test_file(facts) or (bool(in_test) and data is None)
 
 
 def is_deliberate(forward: Forward) -> bool:

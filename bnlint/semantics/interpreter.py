@@ -353,6 +353,7 @@ class Interpreter(Calls):
                 classes = self.evaluate(test.args[1].value)
                 names = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref)]
                 kinds = frozenset(kind for name in names for kind in _kinds_of(name))
+                kinds |= {atom.name for atom in classes | self.elements(classes) if isinstance(atom, Class)}
                 return test.args[0].value.id, kinds
         names_read = names_in(test.left) if isinstance(test, ir.Compare) else names_in(test)
         text = _text_in(test)
@@ -460,8 +461,11 @@ class Interpreter(Calls):
                 break
             entry = again
         self.loops = loops
-        if end is not None and not leaves_only_by_break:
-            left.append(end)
+        generator = self.frame.function is not None and self.frame.function.node.generator
+        if end is not None and (not leaves_only_by_break or (generator and not left)):
+            left.append(end)  # whoever reads an endless generator stops reading it at some point
+        elif end is not None and not left:
+            self.before_raise = end
         self.state = join_all(left)
 
     def _with(self, node: ir.With) -> None:
@@ -584,5 +588,7 @@ def _text_in(node: ir.Expr) -> str:
 _KNOWN_BASES = (
     known.TORCH_BASES
     | known.KERAS_BASES
+    | LAYERS.keys()
+    | known.LAYER_BASES.keys()
     | {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol", "torch.utils.data.Dataset"}
 )

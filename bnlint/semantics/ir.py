@@ -268,6 +268,7 @@ class FunctionDef(Stmt):
     params: tuple[Param, ...]
     decorators: tuple[Expr, ...]
     body: tuple[Stmt, ...]
+    generator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class _Lowering:
         self._spans = spans
         # Nodes in f-strings have no span of their own and take that of their statement.
         self._statement_span: Span | None = None
+        self._yields = False  # whether the function that is being lowered has a yield
         self._expressions: dict[type[cst.CSTNode], Callable[[Any], ir.Expr]] = {
             cst.Name: self._name,
             cst.Attribute: self._attribute,
@@ -65,6 +66,7 @@ class _Lowering:
             cst.DictComp: lambda node: self._comprehension("dict", node.value, node.key, node.for_in),
             cst.Lambda: self._lambda,
             cst.NamedExpr: lambda node: ir.Walrus(self.expr(node.target), self.expr(node.value)),
+            cst.Yield: self._yield,
             cst.Await: lambda node: self.expr(node.expression),
         }
         self._statements: dict[type[cst.CSTNode], Callable[[Any, Span | None], ir.Stmt]] = {
@@ -193,13 +195,16 @@ class _Lowering:
         )
 
     def _function(self, node: cst.FunctionDef, span: Span | None) -> ir.Stmt:
-        return ir.FunctionDef(
-            span,
-            node.name.value,
-            self._params(node.params),
-            tuple(self.expr(decorator.decorator) for decorator in node.decorators),
-            self._suite(node.body),
-        )
+        params = self._params(node.params)
+        decorators = tuple(self.expr(decorator.decorator) for decorator in node.decorators)
+        outer, self._yields = self._yields, False
+        body = self._suite(node.body)
+        generator, self._yields = self._yields, outer
+        return ir.FunctionDef(span, node.name.value, params, decorators, body, generator)
+
+    def _yield(self, node: cst.Yield) -> ir.Expr:
+        self._yields = True
+        return self._opaque(node)
 
     def _class(self, node: cst.ClassDef, span: Span | None) -> ir.Stmt:
         return ir.ClassDef(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from bnlint.errors import FileError
 from bnlint.finding import Location, TraceStep
-from bnlint.frameworks.functions import KERAS_BASES, TORCH_BASES
+from bnlint.frameworks.functions import KERAS_BASES, LAYER_BASES, TORCH_BASES
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import events, ir
 from bnlint.semantics.project import Project
@@ -124,7 +124,7 @@ class Machine(ABC):
 
     def __init__(self, source: Source, project: Project | None) -> None:
         self.project = project
-        self.facts = events.FileFacts(source.path, source.imports)
+        self.facts = events.FileFacts(source.path, source.imports, source.definitions)
         self.root = Scope(source, imported=False)
         self.scopes: dict[str, Scope] = {source.path: self.root}
         self.frame = self.root.frame
@@ -242,7 +242,7 @@ class Machine(ABC):
             value = self.state.slots.pop((scope.frame, name), None)
             if value is not None:
                 scope.defined[name] = value
-                if segment.role not in (Role.DEFINITION, Role.IMPORT):
+                if scope.imported and segment.role not in (Role.DEFINITION, Role.IMPORT):
                     self.forget_modes(value)  # who else sets them is not known
         self.frame, self.contexts, self.loops, self.statement, self.block = saved
 
@@ -348,11 +348,11 @@ class Machine(ABC):
 
     @staticmethod
     def framework_of_bases(bases: frozenset[str]) -> str | None:
-        if bases & TORCH_BASES:
+        if bases & TORCH_BASES or bases & LAYER_BASES.keys():
             return "torch"
         if bases & KERAS_BASES:
             return "keras"
-        return None
+        return next((LAYERS[base].framework for base in sorted(bases) if base in LAYERS), None)
 
     def parts(self, whole: Instance | Mystery) -> tuple[list[tuple[Instance | Mystery, bool]], bool]:
         """All modules in ``whole``, itself first, each with whether it is surely there; and whether there may be

@@ -58,6 +58,7 @@ class Objects(Functions):
             event.mode = event.mode.join(mode)
             event.layers = merge_layers(event.layers, layers)
             event.guards &= self.state.guards
+            event.inputs |= {origin for tensor in tensors for origin in tensor.origins if origin is not event}
             event.frozen |= self.frozen_parts(target)
             event.training = training if event.training is None else join(event.training, training or NOTHING)
         else:
@@ -84,6 +85,7 @@ class Objects(Functions):
                 discarded=isinstance(self.statement, ir.ExprStmt) and self.statement.value is node,
                 sole_layer=self._is_sole_layer(target, layers),
                 guards=self.state.guards,
+                inputs=frozenset(origin for tensor in tensors for origin in tensor.origins),
                 frozen=self.frozen_parts(target),
                 parts=frozenset(part for part, _ in self.parts(target)[0]),
             )
@@ -406,14 +408,18 @@ class Objects(Functions):
         self.forget_modes(arguments.everything())
 
     def backward_pass(self, node: ir.Call, tensors: Value) -> None:
-        for atom in tensors:
-            if isinstance(atom, Tensor):
-                for origin in atom.origins:
-                    origin.trained = True
-                    origin.training_guards |= {self.state.guards if self.state else NO_GUARDS}
+        guards = self.state.guards if self.state else NO_GUARDS
+        stack = [origin for atom in tensors if isinstance(atom, Tensor) for origin in atom.origins]
+        seen: set[events.Forward] = set()
+        while stack:
+            origin = stack.pop()
+            if origin not in seen:
+                seen.add(origin)
+                origin.trained = True
+                origin.training_guards |= {guards}
+                stack += origin.inputs
         key, event = self.event(node, events.Backward)
         if event is None:
-            guards = self.state.guards if self.state else NO_GUARDS
             event = events.Backward(self.location(node.span), self.surroundings(), guards)
             self.remember(key, event)
             self.facts.backwards.append(event)

@@ -129,6 +129,8 @@ UNKNOWN_MODE = Mode()
 def _join_ways(left: Way | None, right: Way | None) -> Way | None:
     if left is None or right is None:
         return left or right
+    if right.thawed is not None and left.thawed is None:  # what a way tells of a freeze is kept
+        left, right = right, left
     if left.guards == right.guards:
         return left
     return replace(left, guards=left.guards & right.guards)

@@ -78,6 +78,11 @@ class Source:
         return tuple(star for segment in self.segments for star in segment.stars)
 
     @cached_property
+    def definitions(self) -> frozenset[str]:
+        """The functions and classes of the file."""
+        return frozenset(n for segment in self.segments if segment.role is Role.DEFINITION for n in segment.binds)
+
+    @cached_property
     def imports(self) -> frozenset[str]:
         """The top-level packages that the file imports outside of functions."""
         names = frozenset(name for segment in self.segments for name in segment.imports)
