@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any
-
-import libcst as cst
+from typing import TYPE_CHECKING, Any
 
 from bnlint.errors import FileError
 from bnlint.finding import Location
 from bnlint.source.positions import Span, spans_of
+
+if TYPE_CHECKING:
+    import libcst as cst
 
 #: Deepest syntax tree that is analysed. libcst's native parser dies somewhere above 5 000 levels with the
 #: default stack of a main thread; threads have less. Hand-written code stays below 100.
@@ -144,6 +145,8 @@ def parse(path: str, text: str) -> Source:
 
 def tree_of(path: str, segment: Segment) -> Tree:
     """Parse a segment with libcst. Raises ``FileError`` where it cannot be parsed."""
+    import libcst as cst  # takes a while, and most files need none of it
+
     tree = check_syntax(path, segment.text)
     if _deeper_than(tree, MAX_DEPTH):
         raise _too_deep()

@@ -6,6 +6,8 @@ the other. Where the counts differ (a construct on which the two libraries disag
 are used instead: slower, never wrong.
 
 f-strings are left out on both sides: before Python 3.12 ``ast`` does not know where their parts stand.
+
+libcst is imported only when there is something to place: it takes a while.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import ast
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import libcst as cst
+if TYPE_CHECKING:
+    import libcst as cst
 
 
 class Span(NamedTuple):
@@ -28,35 +31,44 @@ class Span(NamedTuple):
     end_column: int
 
 
-_KINDS_CST: tuple[tuple[str, tuple[type[cst.CSTNode], ...]], ...] = (
-    ("call", (cst.Call,)),
-    ("attribute", (cst.Attribute,)),
-    ("number", (cst.Integer, cst.Float, cst.Imaginary)),
-    ("statement", (cst.BaseSmallStatement, cst.BaseCompoundStatement)),
-)
+@cache
+def _kinds() -> tuple[tuple[str, tuple[type[cst.CSTNode], ...]], ...]:
+    import libcst as cst
 
-# Children in the order of the source, for the nodes whose fields stand in another order.
-_SOURCE_ORDER: dict[type[cst.CSTNode], tuple[str, ...]] = {
-    cst.IfExp: ("body", "test", "orelse"),
-    cst.FunctionDef: ("decorators", "name", "type_parameters", "params", "returns", "body"),
-    cst.ClassDef: ("decorators", "name", "type_parameters", "bases", "keywords", "body"),
-    cst.Parameters: ("posonly_params", "params", "star_arg", "kwonly_params", "star_kwarg"),
-    cst.Arg: ("keyword", "value"),
-    cst.ExceptHandler: ("type", "name", "body"),
-    cst.ExceptStarHandler: ("type", "name", "body"),
-    cst.MatchCase: ("pattern", "guard", "body"),
-    cst.TypeAlias: ("name", "type_parameters", "value"),
-}
-# Dotted names in imports are attributes in libcst and plain strings in ast.
-_NOT_ENTERED = (cst.Import, cst.ImportFrom, cst.FormattedString, cst.TemplatedString)
+    return (
+        ("call", (cst.Call,)),
+        ("attribute", (cst.Attribute,)),
+        ("number", (cst.Integer, cst.Float, cst.Imaginary)),
+        ("statement", (cst.BaseSmallStatement, cst.BaseCompoundStatement)),
+    )
+
+
+@cache
+def _in_order() -> dict[type[cst.CSTNode], tuple[str, ...]]:
+    """Children in the order of the source, for the nodes whose fields stand in another order."""
+    import libcst as cst
+
+    return {
+        cst.IfExp: ("body", "test", "orelse"),
+        cst.FunctionDef: ("decorators", "name", "type_parameters", "params", "returns", "body"),
+        cst.ClassDef: ("decorators", "name", "type_parameters", "bases", "keywords", "body"),
+        cst.Parameters: ("posonly_params", "params", "star_arg", "kwonly_params", "star_kwarg"),
+        cst.Arg: ("keyword", "value"),
+        cst.ExceptHandler: ("type", "name", "body"),
+        cst.ExceptStarHandler: ("type", "name", "body"),
+        cst.MatchCase: ("pattern", "guard", "body"),
+        cst.TypeAlias: ("name", "type_parameters", "value"),
+    }
+
+
 _NO_CHILDREN = ("lpar", "rpar", "comma", "semicolon", "equal", "operator", "leading_lines", "header", "footer")
 
 
 @cache
 def child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     """Names of the fields that hold sub-expressions and statements, in the order of the source."""
-    if kind in _SOURCE_ORDER:
-        return _SOURCE_ORDER[kind]
+    if kind in _in_order():
+        return _in_order()[kind]
     names = (field.name for field in fields(kind))
     return tuple(
         name
@@ -67,7 +79,7 @@ def child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
 
 @cache
 def _kind_of(node_type: type[cst.CSTNode]) -> str | None:
-    return next((kind for kind, types in _KINDS_CST if issubclass(node_type, types)), None)
+    return next((kind for kind, types in _kinds() if issubclass(node_type, types)), None)
 
 
 def spans_of(module: cst.Module, tree: ast.Module, text: str, lines_before: int = 0) -> dict[int, Span]:
@@ -75,7 +87,7 @@ def spans_of(module: cst.Module, tree: ast.Module, text: str, lines_before: int 
 
     ``lines_before`` are the lines of the file that stand before ``text``.
     """
-    nodes: dict[str, list[cst.CSTNode]] = {kind: [] for kind, _ in _KINDS_CST}
+    nodes: dict[str, list[cst.CSTNode]] = {kind: [] for kind, _ in _kinds()}
     for node in _in_source_order(module):
         kind = _kind_of(type(node))
         if kind is not None:
@@ -87,11 +99,15 @@ def spans_of(module: cst.Module, tree: ast.Module, text: str, lines_before: int 
 
 
 def _in_source_order(module: cst.Module) -> Iterator[cst.CSTNode]:
+    import libcst as cst
+
+    # Dotted names in imports are attributes in libcst and plain strings in ast.
+    not_entered = (cst.Import, cst.ImportFrom, cst.FormattedString, cst.TemplatedString)
     stack: list[cst.CSTNode] = [module]
     while stack:
         node = stack.pop()
         yield node
-        if isinstance(node, _NOT_ENTERED):
+        if isinstance(node, not_entered):
             continue
         children: list[cst.CSTNode] = []
         for name in child_fields(type(node)):
@@ -104,7 +120,7 @@ def _in_source_order(module: cst.Module) -> Iterator[cst.CSTNode]:
 
 
 def _ast_places(tree: ast.Module, text: str, before: int) -> dict[str, list[Span]]:
-    raw: dict[str, list[tuple[int, int, int, int]]] = {kind: [] for kind, _ in _KINDS_CST}
+    raw: dict[str, list[tuple[int, int, int, int]]] = {kind: [] for kind, _ in _kinds()}
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
