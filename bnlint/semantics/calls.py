@@ -65,6 +65,9 @@ class Calls(Lifecycle):
                             spread |= held | UNKNOWN
                 else:
                     spread |= value | UNKNOWN
+            elif arg.star == "*" and (items := self.items(value)) is not None:
+                positional += items
+                nodes += [ir.Opaque()] * len(items)
             elif arg.star == "*":
                 spread |= self.elements(value) or UNKNOWN
             elif arg.keyword is not None:
@@ -74,6 +77,10 @@ class Calls(Lifecycle):
                 positional.append(value)
                 nodes.append(arg.value)
         return Arguments(tuple(positional), tuple(keywords), tuple(nodes), tuple(keyword_nodes), spread, doubtful)
+
+    def items(self, value: Value) -> list[Value] | None:
+        """The items of a sequence one by one, where their order and number are known."""
+        return None
 
     def _call_atom(self, atom: Atom, arguments: Arguments, node: ir.Call) -> Value:
         match atom:

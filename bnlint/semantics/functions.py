@@ -38,7 +38,7 @@ class Functions(Expressions):
         """Run the body of a function of this file for this call."""
         assert self.state is not None
         everything = arguments.everything()
-        if any(frame.function is function for frame in self.frame.chain()) or self.frame.depth > MAX_DEPTH:
+        if self.too_deep(function):
             self.forget_modes(everything | (frozenset({receiver}) if receiver else NOTHING))
             return UNKNOWN
         function.called = True
@@ -58,6 +58,9 @@ class Functions(Expressions):
         self.forget_modes(frozenset(self.facts.mode_managed))
         self.facts.mode_managed |= managed
         return value
+
+    def too_deep(self, function: Function) -> bool:
+        return any(frame.function is function for frame in self.frame.chain()) or self.frame.depth > MAX_DEPTH
 
     def _enter(self, function: Function, key: tuple[object, ...], call: TraceStep | None, script: bool) -> Frame:
         frame = self.frame.children.get(key)
@@ -108,7 +111,7 @@ class Functions(Expressions):
             elif param.kind == "*":
                 value, positional = frozenset({Tuple(tuple(positional))}) | unlisted, []
             elif param.kind == "**":
-                value = UNKNOWN
+                value = self.other_keywords(keywords, unlisted)
             elif param.name in keywords:
                 value = keywords.pop(param.name)
             else:
@@ -119,6 +122,10 @@ class Functions(Expressions):
                     at = function.node.span
                     value = unlisted or frozenset({self.mystery(("parameter", param.name), param.name, at)})
             self.bind(param.name, value)
+
+    def other_keywords(self, keywords: dict[str, Value], unlisted: Value) -> Value:
+        """What ``**kwargs`` holds: callers may pass more than is seen."""
+        return UNKNOWN
 
     def call_method(self, function: Function, receiver: Instance, node: ir.Expr) -> Value:
         return self.run_function(function, receiver, NONE_GIVEN, node)

@@ -196,7 +196,7 @@ class Interpreter(Calls):
             atoms = [atom for atom in value if isinstance(atom, (Class, Ref))]
             bases.append(atoms[0] if len(atoms) == len(value) == 1 else None)
         resolved = tuple(
-            None if isinstance(base, Ref) and base.name not in _KNOWN_BASES else base for base in bases
+            None if isinstance(base, Ref) and not self.knows_base(base.name) else base for base in bases
         )
         cls = Class(node, self.location(node.span), resolved)
         self.classes.append(cls)
@@ -215,6 +215,11 @@ class Interpreter(Calls):
                 if isinstance(atom, Function) and atom.frame is body:
                     atom.owner, atom.frame = cls, outer  # a method does not see the names of its class body
         return cls
+
+    @staticmethod
+    def knows_base(name: str) -> bool:
+        """Whether it is known what a class inherits from this one of a library."""
+        return name in _KNOWN_BASES
 
     # Control
 

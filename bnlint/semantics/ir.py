@@ -139,6 +139,20 @@ class Opaque(Expr):
 
 
 @dataclass(frozen=True, slots=True)
+class Text(Opaque):
+    """An f-string: its constant pieces, with None for each of the ``parts``."""
+
+    pieces: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Opaque):
+    """``lower:upper:step``."""
+
+    bounds: tuple[Expr | None, Expr | None, Expr | None] = (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Stmt:
     span: Span | None
 

@@ -50,6 +50,7 @@ class _Lowering:
             cst.Float: self._number,
             cst.SimpleString: self._string,
             cst.ConcatenatedString: self._string,
+            cst.FormattedString: self._formatted,
             cst.BinaryOperation: self._binary,
             cst.UnaryOperation: self._unary,
             cst.BooleanOperation: self._boolean,
@@ -277,6 +278,19 @@ class _Lowering:
         value = node.evaluated_value
         return ir.Const(value) if isinstance(value, str) else self._opaque(node)
 
+    def _formatted(self, node: cst.FormattedString) -> ir.Expr:
+        pieces: list[str | None] = []
+        parts: list[ir.Expr] = []
+        for part in node.parts:
+            if isinstance(part, cst.FormattedStringText):
+                pieces.append(part.value)
+            elif isinstance(part, cst.FormattedStringExpression) and part.format_spec is None and not part.conversion:
+                pieces.append(None)
+                parts.append(self.expr(part.expression))
+            else:
+                return self._opaque(node)
+        return ir.Text(tuple(parts), tuple(pieces))
+
     def _binary(self, node: cst.BinaryOperation) -> ir.Expr:
         # a + b + c + … nests to the left; a loop keeps long chains off the stack.
         chain: list[cst.BinaryOperation] = []
@@ -329,6 +343,9 @@ class _Lowering:
         value = self.expr(node.value)
         if len(node.slice) == 1 and isinstance(node.slice[0].slice, cst.Index):
             return ir.Subscript(value, self.expr(node.slice[0].slice.value))
+        if len(node.slice) == 1 and isinstance(inner := node.slice[0].slice, cst.Slice):
+            bounds = (self._optional(inner.lower), self._optional(inner.upper), self._optional(inner.step))
+            return ir.Subscript(value, ir.Slice(tuple(bound for bound in bounds if bound is not None), bounds))
         return ir.Subscript(value, ir.Opaque(tuple(self._opaque(element) for element in node.slice)))
 
     def _comprehension(

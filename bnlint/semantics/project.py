@@ -50,7 +50,9 @@ class Dependencies:
 class Project:
     """Reads and finds the files below the working directory, and above it up to the project's own folder."""
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, directory: str | None = None, also: tuple[str, ...] = ()) -> None:
+        """``also`` are packages of frameworks that are looked for all the same (``torchvision.models``)."""
+        self._also = also
         self._directory = os.path.abspath(directory or os.getcwd())
         self._sources: OrderedDict[str, tuple[Source | None, str]] = OrderedDict()
         self._listings: dict[str, frozenset[str]] = {}
@@ -121,7 +123,7 @@ class Project:
             for _ in range(level - 1):
                 folder = os.path.dirname(folder)
             return self._module_in(folder, parts, absent)
-        if parts[0] in _FRAMEWORKS:
+        if parts[0] in _FRAMEWORKS and not any(f"{bare}.".startswith(f"{package}.") for package in self._also):
             return None
         for root in self._roots_of(folder):
             found = self._module_in(root, parts, absent)
