@@ -8,7 +8,7 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Finding, Location, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward
-from bnlint.semantics.intent import is_deliberate, is_test_file, modes_in_training
+from bnlint.semantics.intent import is_test_file, modes_in_training
 from bnlint.semantics.state import Way
 
 
@@ -76,7 +76,7 @@ class EvalNotRestored(Rule):
         if not file.complete or is_test_file(file):
             return
         for forward in file.forwards:
-            if forward.framework == "keras" or forward.is_self or is_deliberate(forward):
+            if forward.framework == "keras" or forward.is_self:
                 continue
             for mode in modes_in_training(file, forward):
                 way = mode.eval

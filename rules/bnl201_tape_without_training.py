@@ -63,7 +63,6 @@ class TapeWithoutTraining(Rule):
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow"),
         (b"GradientTape", b"train_step"),
-        (b"BatchNormalization", b"Dropout"),
     )
     marks: ClassVar[tuple[str, ...]] = (r"GradientTape|train_step",)
 

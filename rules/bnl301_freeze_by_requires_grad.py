@@ -8,7 +8,7 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Freeze, Layer
-from bnlint.semantics.intent import is_test_file, modes_in_training
+from bnlint.semantics.intent import is_deliberate, is_test_file, modes_in_training
 
 
 class FreezeByRequiresGrad(Rule):
@@ -67,7 +67,9 @@ class FreezeByRequiresGrad(Rule):
         if not file.complete or is_test_file(file):
             return
         for forward in file.forwards:
-            if forward.framework != "torch" or not forward.frozen or not modes_in_training(file, forward):
+            if forward.framework != "torch" or not forward.frozen or is_deliberate(forward):
+                continue
+            if not modes_in_training(file, forward):
                 continue
             for freeze in sorted(forward.frozen, key=lambda freeze: freeze.location):
                 layers = [layer for layer in forward.layers if _moves(layer, freeze)]

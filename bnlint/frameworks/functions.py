@@ -95,7 +95,7 @@ TORCH_CHAINING = frozenset(
 )  # fmt: skip
 #: Methods that say of what they are called on that it is a module, or leave open whether it is one.
 MODULE_METHODS = frozenset(
-    {"train", "eval", "forward", "__call__", "parameters", "named_parameters", "state_dict", "load_state_dict",
+    {"train", "eval", "forward", "__call__", "generate", "parameters", "named_parameters", "state_dict", "load_state_dict",
      "buffers", "named_buffers", "modules", "children", "named_modules", "named_children", "apply", "requires_grad_",
      "zero_grad", "get_submodule", "to", "cuda", "cpu", "half", "float", "double", "bfloat16", "share_memory", "xpu"}
 )  # fmt: skip

@@ -15,11 +15,18 @@ from bnlint.semantics.state import UNKNOWN_MODE, join_all
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
+    Atom,
+    BoundFunction,
     Class,
     Function,
     Instance,
+    Method,
+    Mystery,
+    Part,
+    Partial,
     Tuple,
     Value,
+    Variables,
     constant,
     join,
 )
@@ -42,6 +49,8 @@ class Functions(Expressions):
             self.forget_modes(everything | (frozenset({receiver}) if receiver else NOTHING))
             return UNKNOWN
         function.called = True
+        if self._means_nothing(function, receiver, everything):
+            return UNKNOWN
         if function.strange_decorator:  # it may put its arguments into a mode of its own before the body runs
             self.forget_modes(everything | (frozenset({receiver}) if receiver else NOTHING))
         span = node.span if isinstance(node, (ir.Call, ir.Attr)) else None
@@ -61,6 +70,30 @@ class Functions(Expressions):
 
     def too_deep(self, function: Function) -> bool:
         return any(frame.function is function for frame in self.frame.chain()) or self.frame.depth > MAX_DEPTH
+
+    def _means_nothing(self, function: Function, receiver: Instance | None, given: Value) -> bool:
+        """Whether a call of another file's function can neither build a module nor set a mode: that file has nothing
+        to do with the frameworks, and the call hands over no module."""
+        scope = function.frame.scope
+        if not scope.imported or not self.relevance.is_neutral(scope.source):
+            return False
+        held = given
+        if receiver is not None:
+            for _, value in self.field_values(receiver):
+                held |= value
+        return not any(self._is_moduleish(atom) for atom in held)
+
+    def _is_moduleish(self, atom: Atom) -> bool:
+        assert self.state is not None
+        if isinstance(atom, Instance):
+            return atom.framework is not None or any(
+                isinstance(inner, Instance) and inner.framework is not None
+                for _, value in self.field_values(atom)
+                for inner in value
+            )
+        if isinstance(atom, Mystery):
+            return atom in self.state.modes
+        return isinstance(atom, (Class, Function, BoundFunction, Method, Partial, Part, Variables))
 
     def _enter(self, function: Function, key: tuple[object, ...], call: TraceStep | None, script: bool) -> Frame:
         frame = self.frame.children.get(key)

@@ -20,6 +20,7 @@ from bnlint.frameworks.functions import KERAS_BASES, LAYER_BASES, TORCH_BASES
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import events, ir
 from bnlint.semantics.project import Project
+from bnlint.semantics.relevance import Relevance
 from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Guards, Mode, State, Way
 from bnlint.semantics.values import (
     NOTHING,
@@ -44,8 +45,8 @@ from bnlint.source.parse import Role, Segment, Source
 from bnlint.source.positions import Span
 
 #: Work per file before the analysis gives up: a statement is one step, and so is copying and joining
-#: ``SLOTS_PER_STEP`` slots of state. 60 000 steps took about a second on the largest files tried.
-MAX_STEPS = 60_000
+#: ``SLOTS_PER_STEP`` slots of state. 100 000 steps took one to three seconds on the largest files tried.
+MAX_STEPS = 100_000
 SLOTS_PER_STEP = 40
 MAX_DEPTH = 12
 
@@ -124,6 +125,7 @@ class Machine(ABC):
 
     def __init__(self, source: Source, project: Project | None) -> None:
         self.project = project
+        self.relevance = Relevance(project)
         self.facts = events.FileFacts(source.path, source.imports, source.definitions)
         self.root = Scope(source, imported=False)
         self.scopes: dict[str, Scope] = {source.path: self.root}
@@ -381,7 +383,7 @@ class Machine(ABC):
                     if isinstance(atom, Unknown):
                         unknown = True
                     held = [atom] if isinstance(atom, (Instance, Mystery)) else []
-                    if isinstance(atom, Tuple):  # Keras tracks what stands in tuples, lists and dicts
+                    if isinstance(atom, Tuple) and whole_framework(instance) != "torch":  # Keras tracks collections
                         held = [a for item in atom.items for a in item if isinstance(a, (Instance, Mystery))]
                     for part in held:
                         doubtful = alternatives or atom in doubts

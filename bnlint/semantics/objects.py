@@ -155,7 +155,7 @@ class Objects(Functions):
                 return itself
             self.call_unknown(arguments, node)  # a trainer's method, perhaps
             return frozenset({self.mystery((id(node), "returned"), name, node.span)})
-        if name in ("forward", "__call__"):
+        if name in ("forward", "__call__", "generate"):
             return self.call_mystery(owner, arguments, node)
         if name in known.TORCH_CHAINING:
             return itself
@@ -445,6 +445,8 @@ class Objects(Functions):
     def momentum_set(self, atom: Atom, target: ir.Attr, value: Value) -> None:
         name = ir.dotted(target.value)
         kind = atom.kind if isinstance(atom, Instance) else self.narrowed.get(name or "", "")
+        if isinstance(atom, Part) and not kind:  # of all that a module is made of, only its norms have a momentum
+            kind = min(atom.kinds, default="torch.nn.BatchNorm2d")
         if kind not in LAYERS or LAYERS[kind].kind != "batchnorm":
             return
         key, event = self.event(target, events.MomentumSet)
