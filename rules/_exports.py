@@ -7,6 +7,7 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Fix, TraceStep
 from bnlint.frameworks.functions import QUANTIZATION_AWARE
 from bnlint.semantics.events import Exported, FileFacts, Layer
+from bnlint.semantics.intent import words
 from bnlint.semantics.values import Instance
 
 
@@ -26,11 +27,15 @@ def is_managed_unknown(event: Exported) -> bool:
 
 
 def is_meant(file: FileFacts, event: Exported) -> bool:
-    """Whether train mode is asked for in the very call, or needed by the training that follows."""
+    """Whether train mode is asked for in the very call, by the function's name, or may be needed for
+    quantization-aware training."""
+    for name in event.where.functions[-1:]:
+        if words(name) & {"train", "training"} and words(name) & {"export", "trace", "convert", "onnx"}:
+            return True
     way, call = event.mode.train, event.location
     if way is not None and way.by is not None and call.line <= way.location.line <= call.end_line:
         return True
-    return not QUANTIZATION_AWARE.isdisjoint(file.named)
+    return event.how in ("export", "fuse") and not QUANTIZATION_AWARE.isdisjoint(file.named)
 
 
 def subject(event: Exported) -> str:

@@ -89,7 +89,9 @@ class TraceInTrain(Rule):
                 "drop{s} values in what is traced",
             )
         else:
-            effect = f"what {receiver} is made of is not known here; BatchNorm and Dropout in it keep that mode for ever"
+            effect = (
+                f"what {receiver} is made of is not known here; BatchNorm and Dropout in it keep that mode for ever"
+            )
         return self.finding(
             event.location,
             f"{receiver} is traced in train mode, which no later eval() undoes: {effect}; call eval() first",

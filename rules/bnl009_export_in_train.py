@@ -6,7 +6,7 @@ from typing import ClassVar
 from bnlint.rules import _exports as exports
 from bnlint.rules import _support as support
 
-from bnlint.experiment import Experiment
+from bnlint.experiment import Experiment, Scalar
 from bnlint.finding import Confidence, Finding, Severity
 from bnlint.rule import Rule
 from bnlint.semantics.events import Exported, FileFacts, Layer, is_exactly
@@ -114,13 +114,13 @@ class ExportInTrain(Rule):
 
 def _concerned(event: Exported) -> list[Layer]:
     """The layers that this function treats wrongly."""
-    layers = exports.live_layers(event)
+    layers: list[Layer] = exports.live_layers(event)
     if event.how == "onnx":
         if "training" in event.arguments or is_exactly(event.arguments.get("dynamo"), False):
             return []
-        return [layer for layer in layers if support.is_dropout(layer.instance)]
-    if event.how == "fuse":
-        return [layer for layer in layers if support.is_batchnorm(layer.instance)]
+        layers = [layer for layer in layers if support.is_dropout(layer.instance)]
+    elif event.how == "fuse":
+        layers = [layer for layer in layers if support.is_batchnorm(layer.instance)]
     return layers
 
 
@@ -135,7 +135,9 @@ def _message(event: Exported, layers: list[Layer]) -> str:
         )
     if event.how == "export":
         if not layers:
-            effect = f"what {receiver} is made of is not known here; BatchNorm and Dropout in it keep that mode for ever"
+            effect = (
+                f"what {receiver} is made of is not known here; BatchNorm and Dropout in it keep that mode for ever"
+            )
         else:
             effect = exports.does(
                 layers, event.target, "normalise{s} with the statistics of each batch", "drop{s} values"
@@ -153,7 +155,11 @@ def _message(event: Exported, layers: list[Layer]) -> str:
 
 
 def _experiment(event: Exported, layers: list[Layer]) -> Experiment:
-    made: Experiment = support.experiment(
-        "export-parity", "torch", (layer.instance for layer in layers), exporter=event.how
-    )
+    if event.how == "qat":
+        return Experiment("export-parity", "torch", unknown="prepare_qat itself checks the mode; there is no output")
+    instances = [layer.instance for layer in layers]
+    options: dict[str, Scalar] = {"exporter": event.function}
+    if event.how == "onnx":
+        options["dynamo"] = True if is_exactly(event.arguments.get("dynamo"), True) else None
+    made: Experiment = support.experiment("export-parity", "torch", instances, **options)
     return made

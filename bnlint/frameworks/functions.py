@@ -59,13 +59,13 @@ MODEL_LOADERS = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "pi
 #: former where there is BatchNorm), ``qat`` raises in eval mode. Measured with torch 2.13.
 EXPORTERS = {
     "torch.jit.trace": "trace", "torch.jit.trace_module": "trace", "torch.export.export": "export",
-    "torch.export.draft_export": "export", "torch.onnx.export": "onnx",
+    "torch.onnx.export": "onnx",
     "torch.jit.freeze": "freeze", "torch.fx.experimental.optimization.fuse": "fuse",
     **{f"torch.nn.utils.{inner}{name}": "fuse" for inner in ("", "fusion.")
        for name in ("fuse_conv_bn_eval", "fuse_linear_bn_eval")},
     **{f"torch.{inner}quantization.{name}": how for inner in ("", "ao.") for name, how in (
-        ("fuse_modules", "fuse"), ("fuse_modules.fuse_modules", "fuse"), ("quantize_fx.fuse_fx", "fuse"),
-        ("quantize_fx.prepare_fx", "fuse"), ("prepare_qat", "qat"), ("quantize.prepare_qat", "qat"))},
+        ("fuse_modules", "fuse"), ("quantize_fx.fuse_fx", "fuse"), ("quantize_fx.prepare_fx", "fuse"),
+        ("prepare_qat", "qat"))},
 }  # fmt: skip
 #: Calls that tell of training on what was exported or fused: train mode is meant there.
 QUANTIZATION_AWARE = frozenset(

@@ -43,6 +43,8 @@ class Lifecycle(Libraries):
                     self._state_use(atom.owner, "saved", node)
                 elif isinstance(atom, (Instance, Mystery)):
                     self._state_use(atom, "saved", node)
+        elif name == "torch.jit.script" and any(isinstance(atom, Instance) for atom in first):
+            return self.deep_copy(arguments, node)  # it keeps both modes, and goes its own way from there
         elif name in ("builtins.dict", "collections.OrderedDict") and first and len(_variables(first)) == len(first):
             return frozenset(Variables(atom.owner, _plain(atom.names)) for atom in _variables(first))
         return super().call_library(name, arguments, node)
