@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.lifecycle import Lifecycle
@@ -54,7 +55,7 @@ class Calls(Lifecycle):
         doubtful: Value = NOTHING
         for arg in node.args:
             value = self.evaluate(arg.value)
-            doubtful |= self.doubtful_in(value)
+            doubtful |= self.doubtful_in(value) | self.parts_taken(value)
             if arg.star == "**":
                 mappings = instances(value)
                 if len(mappings) == len(value) == 1 and mappings[0].kind == "builtins.dict":
@@ -69,7 +70,8 @@ class Calls(Lifecycle):
                 positional += items
                 nodes += [ir.Opaque()] * len(items)
             elif arg.star == "*":
-                spread |= self.elements(value) or UNKNOWN
+                of_parts = any(isinstance(atom, Method) and atom.name in TORCH_PARTS for atom in value)
+                spread |= (self.iterate(value) if of_parts else self.elements(value)) or UNKNOWN
             elif arg.keyword is not None:
                 keywords.append((arg.keyword, value))
                 keyword_nodes.append((arg.keyword, arg.value))

@@ -397,6 +397,8 @@ class Expressions(Machine):
                 found |= atom.items[key]
             elif isinstance(atom, Instance) and known and (atom, repr(key)) in self.state.slots:
                 found |= self.state.slots[atom, repr(key)]
+            elif isinstance(atom, Tuple) and isinstance(node.index, ir.Slice) and self.parts_taken(frozenset({atom})):
+                found |= frozenset({atom})  # some of a module's children
             elif isinstance(atom, (Tuple, Instance)):
                 found |= self.elements(frozenset({atom})) | UNKNOWN
             elif isinstance(atom, (Tensor, Part, Variables)):
@@ -419,6 +421,15 @@ class Expressions(Machine):
         collection, _ = self.new_object(node, "builtins.dict" if node.kind == "dict" else "builtins.list", None)
         self.add_elements(collection, element)
         return frozenset({collection})
+
+    def parts_taken(self, value: Value) -> Value:
+        """What stands directly in the modules some of whose parts are, or are elements of, a value."""
+        found: Value = NOTHING
+        for atom in value | self.elements(value):
+            if isinstance(atom, Part):
+                held = [inner for _, held in self.field_values(atom.whole) for inner in held]
+                found |= {a for a in held if isinstance(a, Mystery) or (isinstance(a, Instance) and a.framework)}
+        return found
 
     def iterate(self, value: Value) -> Value:
         """What a loop over a value binds in each turn."""

@@ -391,7 +391,9 @@ class Objects(Functions):
                 found |= atom.through
             elif isinstance(atom, Mystery):
                 found |= frozenset({atom})
-            elif isinstance(atom, (Unknown, Part)):
+            elif isinstance(atom, Part):
+                found |= self.parts_taken(frozenset({atom})) or UNKNOWN
+            elif isinstance(atom, Unknown):
                 found |= UNKNOWN
             elif isinstance(atom, (Tuple, Instance)):
                 stack += list(self.elements(frozenset({atom})))
