@@ -11,6 +11,8 @@ from bnlint.rule import Rule
 from bnlint.semantics.events import AveragedModel, FileFacts, Layer, is_exactly
 from bnlint.semantics.intent import is_test_file
 
+_OWN_AVERAGE = frozenset({"avg_fn", "multi_avg_fn"})
+
 
 class SwaNoUpdateBn(Rule):
     """A model of averaged weights is used with the BatchNorm statistics of the last weights alone.
@@ -47,7 +49,8 @@ class SwaNoUpdateBn(Rule):
     ## When it does not fire
     With `use_buffers=True`, with an averaging function of its own (`avg_fn`, `multi_avg_fn`), which as a rule is an
     exponential average that stays near the last weights, when the averaged model is put in train mode anywhere, in
-    tests, and for models that are not known to have BatchNorm.
+    files that never call `update_parameters` (they load what was averaged elsewhere), in tests, and for models that
+    are not known to have BatchNorm.
 
     ## How --verify confirms it
     It averages rebuilt layers over steps of training and compares the average in eval mode before and after
@@ -74,6 +77,8 @@ class SwaNoUpdateBn(Rule):
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file) or averages.renews_statistics(file):
             return
+        if "update_parameters" not in file.named or file.named & _OWN_AVERAGE:
+            return
         for event in file.averaged_models:
             layers = averages.batch_norms(event.layers)
             if layers and _is_swa(event) and not event.parts & file.put_in_train:
@@ -97,7 +102,7 @@ class SwaNoUpdateBn(Rule):
 
 def _is_swa(event: AveragedModel) -> bool:
     """Whether parameters are averaged evenly, and buffers not at all."""
-    if event.arguments.keys() & {"avg_fn", "multi_avg_fn"}:
+    if event.arguments.keys() & _OWN_AVERAGE:
         return False
     buffers = event.arguments.get("use_buffers")
     return buffers is None or is_exactly(buffers, False)

@@ -271,7 +271,7 @@ class FileFacts:
     ``mode_managed`` torch modules that get a ``.train()`` or ``.eval()`` anywhere in the file, ``optimised``
     those whose parameters are taken anywhere. ``buffers_read`` are modules whose ``buffers()`` are taken,
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
-    step, and ``named`` the functions that are called and the running statistics that are read, by their bare names.
+    step. ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
     """
 
     path: str

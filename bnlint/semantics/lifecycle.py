@@ -21,7 +21,8 @@ from bnlint.semantics.values import (
 )
 
 _OF_VARIABLES = known.AVERAGING_METHODS | known.SETTING_METHODS | known.SAME_PARAMETERS
-_STATISTICS = frozenset({"running_mean", "running_var"})
+# Attributes that tell of running statistics, or of how an average is taken, whatever they belong to.
+_NOTED = frozenset({"running_mean", "running_var", "avg_fn", "multi_avg_fn"})
 
 
 class Lifecycle(Libraries):
@@ -59,7 +60,7 @@ class Lifecycle(Libraries):
     def attribute_of(self, atom: Atom, name: str, node: ir.Expr) -> Value:
         if isinstance(atom, Variables) and name in _OF_VARIABLES:
             return frozenset({VariableMethod(atom, name)})
-        if name in _STATISTICS:
+        if name in _NOTED:
             self.facts.named.add(name)
         return super().attribute_of(atom, name, node)
 
@@ -147,6 +148,8 @@ class Lifecycle(Libraries):
             given = self._variables_in(statement.value)
             keeps = isinstance(statement, ir.AugAssign) or any(other.owner is atom.owner for other in given)
             self._average(atom, given, keeps, target)
+        elif target.name in _NOTED:
+            self.facts.named.add(target.name)
         super()._assign_attribute(atom, target, value, strong)
 
     def _average(self, target: Variables, given: Value, averages: bool, node: ir.Call | ir.Attr) -> None:
