@@ -156,7 +156,9 @@ def _findings(text: str, path: str, rules: Sequence[Rule], project: Project | No
 
 def _at_the_call(finding: Finding, path: str, rule: Rule, project: Project) -> Iterator[Finding]:
     """A finding in a file that ``path`` calls is reported at that call, unless that file shows it by itself."""
-    calls = [step for step in finding.trace if step.location.path == path]
+    steps = [step.location for step in finding.trace]
+    until = steps.index(finding.location) if finding.location in steps else len(steps)
+    calls = [step for step in finding.trace[:until] if step.location.path == path]
     if not calls or _shows_by_itself(finding.location, rule, project):
         return
     at = finding.location

@@ -102,13 +102,13 @@ class InferenceInTrainMode(Rule):
 
 
     def _report_unknown(self, file: FileFacts, forward: Forward, evidence: Evidence) -> Finding:
-        """What the model owns is not known, but the program itself manages its mode."""
+        """What the model owns is not known; it is likely to depend on the mode where the program manages it."""
         receiver = support.subject(forward)
         return self.finding(
             forward.location,
             f"{receiver} is in train mode, but this is inference, because {evidence}: what {receiver} is made of is "
             "not known here; BatchNorm in it normalises with the statistics of the inference data, and Dropout drops",
-            Confidence.LIKELY,
+            Confidence.LIKELY if forward.target in file.mode_managed else Confidence.POSSIBLE,
             _trace(forward, []),
             _fix(file, forward),
             support.experiment("mode-gap", "torch", ()),
@@ -116,9 +116,9 @@ class InferenceInTrainMode(Rule):
 
 
 def _may_own_layers(file: FileFacts, forward: Forward) -> bool:
-    """Whether the program manages the mode of a model whose make is not known."""
-    way = forward.mode.train
-    return forward.owns_unknown and way is not None and way.by is not None and not forward.layers
+    """Whether a model whose make is not known is one that the program puts in modes, or trains."""
+    managed = forward.target in file.mode_managed or forward.target in file.optimised
+    return forward.owns_unknown and not forward.layers and managed
 
 
 def _is_live(layer: Layer) -> bool:

@@ -155,7 +155,7 @@ def _run_class(machine: Interpreter, cls: Class, marks: Marks | None, relevant: 
     for _ in range(_ROUNDS):
         for method in methods:
             machine.state = entry.copy()
-            if not in_own_hands:
+            if not in_own_hands and method.name != "training_step":  # Lightning runs that in the modes it finds
                 machine.forget_modes(frozenset({receiver}))
             after = _run_root(machine, method, None if "staticmethod" in method.decorators else receiver)
             entry = entry.join(after)

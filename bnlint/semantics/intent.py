@@ -26,6 +26,7 @@ _INFERENCE = frozenset(
     }
 )  # fmt: skip
 _DATA_WORD = re.compile(r"[xy]?(train|test|val|valid|eval)(loader|set|data|dataset|dataloader|dl|ds|iter|gen)?s?")
+_DATA_NOUNS = frozenset({"loader", "dataloader", "dataset", "data", "set", "iter", "iterator", "images", "batches"})
 # On its own "val" is as often short for "value", "valid" a mask, "eval" the built-in.
 _AMBIGUOUS_ALONE = frozenset({"val", "valid", "eval", "predict", "prediction", "predictions"})
 
@@ -110,6 +111,8 @@ def modes_in_training(facts: FileFacts, forward: Forward) -> list[Mode]:
         return []
     if forward.trained:
         return [forward.mode_in_training()]
+    if "training_step" in forward.where.functions:  # whose loss a runner trains on
+        return [forward.mode]
     return [
         forward.mode.given(backward.guards)
         for backward in facts.backwards
@@ -185,6 +188,9 @@ def _is_inside_training(facts: FileFacts, forward: Forward) -> bool:
         functions, here = backward.where.functions, where.functions
         if functions == here or (where.loops and functions[: len(here)] == here):
             return True
+        helpers = here[len(functions) :]  # a step of the training, unless its name says otherwise
+        if where.loops and here[: len(functions)] == functions and _inference_function(helpers) is None:
+            return True
     return False
 
 
@@ -201,6 +207,8 @@ def _data_purpose(name: str) -> str | None:
     kinds = {"train" if match[1] == "train" else "inference" for match in matches}
     if parts & (_TRAIN - {"fit"}):
         kinds.add("train")
+    if parts & {"predict", "infer"} and parts & _DATA_NOUNS:
+        kinds.add("inference")
     if len(parts) > 1 and parts & {"validation", "evaluation", "testing", "inference"}:
         kinds.add("inference")
     if len(parts) == 1 and parts & _AMBIGUOUS_ALONE:

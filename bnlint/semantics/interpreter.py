@@ -18,6 +18,7 @@ from bnlint.semantics.state import NO_GUARDS, UNKNOWN_MODE, Guard, Guards, State
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
+    Atom,
     Class,
     Constant,
     Function,
@@ -342,32 +343,33 @@ class Interpreter(Calls):
             tests += [last.right, last.left]
         for call in tests:
             name, kinds = self._layers_tested_for(call)
-            if name is None:
+            if name is None or not kinds:
                 continue
             value = self.lookup(name) or NOTHING
-            parts = [atom for atom in value if isinstance(atom, Part)]
-            if kinds and parts and len(parts) == len(value):
-                return {name: frozenset(Part(part.whole, kinds) for part in parts)}
+            narrowed = frozenset(_narrowed(atom, kinds) for atom in value)
+            if narrowed and narrowed != value:
+                return {name: narrowed}
         return {}
 
     def _layers_tested_for(self, test: ir.Expr) -> tuple[str | None, frozenset[str]]:
         """The name and the kinds of layers in ``isinstance(m, nn.BatchNorm2d)`` or ``type(m) == nn.Dropout``, or in
         ``m.__class__.__name__.find("BatchNorm") != -1``."""
         if isinstance(test, ir.Call) and isinstance(test.func, ir.Name) and test.func.id == "isinstance":
-            if len(test.args) == 2 and isinstance(test.args[0].value, ir.Name):
+            tested = test.args[0].value if len(test.args) == 2 else None
+            owner = tested.value if isinstance(tested, ir.Subscript) else tested
+            if isinstance(owner, ir.Name):
                 classes = self.evaluate(test.args[1].value)
                 names = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref)]
                 kinds = frozenset(kind for name in names for kind in _kinds_of(name))
                 kinds |= {atom.name for atom in classes | self.elements(classes) if isinstance(atom, Class)}
-                return test.args[0].value.id, kinds
+                return owner.id, kinds
         names_read = names_in(test.left) if isinstance(test, ir.Compare) else names_in(test)
         text = _text_in(test)
         kind = next((kind for word, kind in (("batchnorm", "batchnorm"), ("dropout", "dropout")) if word in text), None)
         if kind is not None and names_read:
-            owner = names_read[0]
-            value = self.lookup(owner) or NOTHING
-            if any(isinstance(atom, Part) for atom in value):
-                return owner, frozenset(name for name, facts in LAYERS.items() if facts.kind == kind)
+            first = names_read[0]
+            if any(isinstance(atom, Part) for atom in self.lookup(first) or ()):
+                return first, frozenset(name for name, facts in LAYERS.items() if facts.kind == kind)
         return None, frozenset()
 
     def _alternatives(self, test: ir.Expr) -> tuple[dict[str, Value], dict[str, Value]]:
@@ -521,6 +523,7 @@ class Interpreter(Calls):
     def _try(self, node: ir.Try) -> None:
         assert self.state is not None
         before = self.state.copy()
+        left = len(self.frame.returned)
         self.run_block(node.body)
         finished = self.state
         # An exception may come at any point of the body: before it, after it, and after what it raised itself.
@@ -536,6 +539,12 @@ class Interpreter(Calls):
             self.run_block(handler)
             if self.state is not None:
                 after.append(self.state)
+        if node.finalbody:  # it runs on the way out, too
+            for position in range(left, len(self.frame.returned)):
+                self.state, value = self.frame.returned[position]
+                self.run_block(node.finalbody)
+                if self.state is not None:
+                    self.frame.returned[position] = (self.state, value)
         self.state = join_all(after)
         if self.state is not None:
             self.run_block(node.finalbody)
@@ -566,6 +575,14 @@ class Interpreter(Calls):
             name: frozenset(replace(a, from_default=True) if isinstance(a, Constant) else a for a in value) | UNKNOWN
             for name, value in function.defaults.items()
         }
+
+
+def _narrowed(atom: Atom, kinds: frozenset[str]) -> Atom:
+    if isinstance(atom, Part):
+        return Part(atom.whole, kinds)
+    if isinstance(atom, Tuple):  # (name, part), as ``named_modules()`` gives it
+        return Tuple(tuple(frozenset(_narrowed(inner, kinds) for inner in item) for item in atom.items))
+    return atom
 
 
 def _kinds_of(name: str) -> frozenset[str]:

@@ -10,6 +10,7 @@ is run when it is called, as if it stood in the first.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,7 @@ MAX_STEPS = 100_000
 SLOTS_PER_STEP = 40
 MAX_DEPTH = 12
 
+_SETS_A_MODE = re.compile(r"\.\s*(?:eval|train)\b")
 _Key = tuple[object, ...]
 
 

@@ -213,8 +213,19 @@ class _Names:
                     self.stars.append(module)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 self.binds.add(node.id)
+            elif isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):
+                self._collect_owner(node)
+                stack.extend(list(ast.iter_child_nodes(node))[::-1])
             elif not isinstance(node, (ast.Constant, ast.Lambda)):
                 stack.extend(list(ast.iter_child_nodes(node))[::-1])
+
+
+    def _collect_owner(self, node: ast.expr) -> None:
+        """``settings["model"] = …`` gives ``settings`` a part of its value."""
+        while isinstance(node, (ast.Attribute, ast.Subscript)):
+            node = node.value
+        if isinstance(node, ast.Name):
+            self.binds.add(node.id)
 
 
 def _too_deep() -> FileError:
