@@ -36,9 +36,9 @@ _NORM_CALL = r"(?:BatchNorm\dd|(?i:\bbn\d?|\bnorm_?(?:layer|func|cls|op)?|batch_
 _ARGUMENT = r"(?:[^()=,]|\([^()]*\))+,\s*"
 _POSITIONAL = r"(?!\w+\s*=[^=])[^()\s*]"
 #: A second positional argument of what may be a normalisation layer.
-POSITIONAL_EPS_MARKS = _NORM_CALL + _ARGUMENT + _POSITIONAL
-#: A momentum by name, or the third positional argument of a layer.
-MOMENTUM_MARKS = r"momentum|\bdecay\s*=|" + _NORM_CALL + _ARGUMENT + _ARGUMENT + _POSITIONAL
+POSITIONAL_EPS_MARKS = _NORM_CALL + _ARGUMENT + _POSITIONAL + r"|LazyBatchNorm\dd\(\s*" + _POSITIONAL
+#: A momentum by name, or where it may stand by its position.
+MOMENTUM_MARKS = r"momentum|\bdecay\s*=|" + _NORM_CALL + _ARGUMENT + _POSITIONAL
 #: For rules that speak of a script's own top-level code, which is always run.
 SCRIPT_ONLY = r"(?!)"
 # Arguments that change nothing that an experiment measures, or that it sets itself.

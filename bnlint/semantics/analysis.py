@@ -24,7 +24,7 @@ from bnlint.source.parse import Role, Segment, Source
 
 _ROUNDS = 2
 #: A method with this counts also where it is not what a rule looks for: what it does to an object's modes does.
-_SETS_A_MODE = re.compile(r"\.\s*(?:eval|train|training)\b")
+_SETS_A_MODE = re.compile(r"\.\s*(?:eval|train|training)\b|\b(?:is_)?training\s*=")
 #: Enough for ``MAX_DEPTH`` of the parser times the frames that one level of nesting takes here.
 _RECURSION_LIMIT = 20_000
 

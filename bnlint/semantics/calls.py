@@ -7,8 +7,8 @@ from dataclasses import replace
 from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.lifecycle import Lifecycle
 from bnlint.semantics.state import ELEMENTS
+from bnlint.semantics.structure import Structure
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -17,6 +17,7 @@ from bnlint.semantics.values import (
     Class,
     Function,
     Instance,
+    Loader,
     Method,
     Mystery,
     Partial,
@@ -31,7 +32,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Calls(Lifecycle):
+class Calls(Structure):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:
@@ -119,6 +120,10 @@ class Calls(Lifecycle):
                 return self.call_part_method(part, name, arguments, node)
             case VariableMethod(variables=variables, name=name) if name != "requires_grad_":
                 return self.call_variable_method(variables, name, arguments, node)
+            case Loader(cls=cls):
+                return self.instantiate(cls, Arguments(spread=UNKNOWN), node)
+            case VariableMethod(variables=variables, name="parameters" | "named_parameters"):
+                return frozenset({variables})
             case VariableMethod(variables=variables):
                 flag = arguments.at(0) or arguments.get("requires_grad") or constant(True)
                 self.freeze(variables, flag, node)

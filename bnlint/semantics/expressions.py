@@ -37,6 +37,7 @@ from bnlint.semantics.values import (
     File,
     Function,
     Instance,
+    Loader,
     Method,
     Mystery,
     Part,
@@ -197,13 +198,20 @@ class Expressions(Machine):
             case Instance():
                 return self._instance_attribute(atom, name, node)
             case Class():
-                return atom.lookup(name) or UNKNOWN
+                found = atom.lookup(name)
+                if found is None and name == "load_from_checkpoint":
+                    return frozenset({Loader(atom)})
+                return found or UNKNOWN
             case Super(receiver=receiver, cls=cls):
                 for base in cls.ancestors()[1:]:
                     if name in base.attributes:
                         return _bound(base.attributes[name], receiver)
                 return frozenset({Method(receiver, name)})
             case Part():
+                if name in ("parameters", "named_parameters"):
+                    return frozenset({VariableMethod(Variables(atom.whole, name), name)})
+                if name == "requires_grad_":
+                    return frozenset({VariableMethod(Variables(atom.whole), name)})
                 return frozenset({PartMethod(atom, name)}) if name in ("eval", "train") else UNKNOWN
             case Variables() if name in ("data", "requires_grad_"):
                 return frozenset({atom}) if name == "data" else frozenset({VariableMethod(atom, name)})

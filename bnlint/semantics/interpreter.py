@@ -229,19 +229,22 @@ class Interpreter(Calls):
         bodies: list[tuple[ir.Stmt, ...]],
         narrowed_names: Sequence[dict[str, Value]] = (),
         guards: Sequence[Guards] = (),
+        words: str = "",
     ) -> None:
-        before, after = self.state, []
+        before, after, name_tests = self.state, [], self.name_tests
         for position, body in enumerate(bodies):
             assert before is not None
             self.spend(len(before.slots) // SLOTS_PER_STEP)
             self.state = before.copy() if position < len(bodies) - 1 else before
             if guards:
                 self.state.guards |= guards[position]
+            self.name_tests = (*name_tests, (words, position == 0)) if words else name_tests
             for name, value in narrowed_names[position].items() if narrowed_names else ():
                 self.bind(name, value)
             self.run_block(body)
             if self.state is not None:
                 after.append(self.state)
+        self.name_tests = name_tests
         self.state = join_all(after)
 
     def _if(self, node: ir.If) -> None:
@@ -258,7 +261,9 @@ class Interpreter(Calls):
         if parts and isinstance(node.test, (ir.Call, ir.Compare)):
             self._run_for_parts(node, parts)
         else:
-            self._branches([node.body, node.orelse], [{**same, **parts}, other], self.guards_of(node.test))
+            self._branches(
+                [node.body, node.orelse], [{**same, **parts}, other], self.guards_of(node.test), _words_tested(node.test)
+            )
         self.narrowed = narrowed
         self._after_restoring(value)
 
@@ -575,6 +580,16 @@ class Interpreter(Calls):
             name: frozenset(replace(a, from_default=True) if isinstance(a, Constant) else a for a in value) | UNKNOWN
             for name, value in function.defaults.items()
         }
+
+
+def _words_tested(test: ir.Expr) -> str:
+    """The strings that a test looks for; empty for a test that is negated."""
+    match test:
+        case ir.Unary(op="not") | ir.Compare(op="not in" | "!="):
+            return ""
+        case ir.Boolean(left=left, right=right):
+            return _words_tested(left) + _words_tested(right)
+    return _text_in(test)
 
 
 def _narrowed(atom: Atom, kinds: frozenset[str]) -> Atom:

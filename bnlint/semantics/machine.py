@@ -138,6 +138,7 @@ class Machine(ABC):
         self.steps = 0.0
         self.before_raise = State()
         self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
+        self.name_tests: tuple[tuple[str, bool], ...] = ()  # the words in the tests around, and how those came out
         self.tested: set[tuple[object, str]] = set()  # names that a guard may speak of
         self.statement: ir.Stmt | None = None
         self.block: Span | None = None
@@ -441,7 +442,7 @@ class Machine(ABC):
             if kinds and not (isinstance(part, Instance) and part.kind in kinds):
                 continue
             known = self.state.mode_of(part)
-            new = _thawing(known, mode, whole, parts) if mode.train is not None else mode
+            new = _thawing(known, mode, whole, parts) if mode.train is not None else _frozen(known, mode, whole)
             self.state.modes[part] = new if certain or not known.known else known.join(new)
 
     def doubt_parts(self, whole: Instance | Mystery) -> None:
@@ -497,6 +498,11 @@ class Machine(ABC):
 
 def whole_framework(whole: Instance | Mystery) -> str | None:
     return whole.framework if isinstance(whole, Instance) else None
+
+
+def _frozen(known: Mode, mode: Mode, whole: Instance | Mystery) -> Mode:
+    """An ``eval()`` of the whole changes nothing of a part that is in eval mode for reasons of its own."""
+    return known if known.surely_eval and known.eval is not None and known.eval.by is not whole else mode
 
 
 def _thawing(

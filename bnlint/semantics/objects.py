@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from dataclasses import replace
 
@@ -34,6 +35,9 @@ from bnlint.semantics.values import (
     only_constant,
 )
 from bnlint.source.positions import Span
+
+
+_OF_NO_NORM = re.compile(r"conv|weight|bias|linear|classifier|head|\bfc|downsample\.0")
 
 
 class Objects(Functions):
@@ -208,6 +212,8 @@ class Objects(Functions):
 
     def freeze(self, variables: Variables, value: Value, node: ir.Expr) -> None:
         is_known, flag = only_constant(value)
+        if is_known and flag is False and any(came_true and _OF_NO_NORM.search(w) for w, came_true in self.name_tests):
+            return  # parameters are chosen by name, and those of a BatchNorm have others
         if is_known and flag is False:
             key, event = self.event(node, events.Freeze)
             if event is None:

@@ -243,6 +243,14 @@ class VariableMethod(Atom):
 
 
 @dataclass(frozen=True, slots=True)
+class Loader(Atom):
+    """A class method from elsewhere that builds an object of the class, such as Lightning's
+    ``load_from_checkpoint``."""
+
+    cls: Class
+
+
+@dataclass(frozen=True, slots=True)
 class Tape(Atom):
     location: Location
 
