@@ -1,58 +1,69 @@
-"""Results by content, so that a file that has not changed is not analysed again.
+"""Results of earlier runs, so that a file that has not changed is not analysed again.
 
-One sqlite3 file in ``.bnlint_cache/`` maps a hash of everything a result depends on to the findings as JSON;
-loading it runs nothing. A cache that is broken, foreign, locked or not writable is passed over or made anew:
-it must never make a run fail.
+One sqlite3 file in ``.bnlint_cache/`` maps a hash of everything a result depends on in the file itself to the findings
+and to what else they rest on, as JSON; loading it runs nothing. A cache that is broken, foreign, locked or not writable
+is passed over or made anew: it must never make a run fail.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
-from importlib.metadata import entry_points, version
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import bnlint
-from bnlint.experiment import Experiment
-from bnlint.finding import Confidence, Edit, Finding, Fix, Location, Safety, Severity, TraceStep
-from bnlint.rule import ENTRY_POINT_GROUP, Rule
-
 DIRECTORY = ".bnlint_cache"
-#: Raised when the table or the JSON changes its shape.
-_FORMAT = 1
-#: Results kept; the oldest go first. A file without findings takes about 100 bytes.
+#: Raised when a table or the JSON changes its shape.
+_FORMAT = 2
+#: Results kept; the oldest go first. A file without findings takes about 100 bytes, and more where it imports others.
 _CAPACITY = 200_000
+#: Environments kept: virtual environments, versions of Python, states of a checkout.
+_NOTES = 50
+_TABLES = (
+    "results (key BLOB PRIMARY KEY, findings TEXT NOT NULL, dependencies TEXT NOT NULL)",
+    "notes (key BLOB PRIMARY KEY, text TEXT NOT NULL)",
+)
+#: sqlite3 before 3.32 takes 999 parameters.
+_AT_ONCE = 900
+
+
+def key(*parts: str) -> bytes:
+    """A short name for these texts in this order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape")
+        digest.update(b"%d:" % len(data) + data)
+    return digest.digest()[:20]
 
 
 class ResultCache:
     """Findings of earlier runs. A cache without a database knows nothing and forgets everything."""
 
-    def __init__(self, database: sqlite3.Connection | None = None, fingerprint: bytes = b"") -> None:
+    def __init__(self, database: sqlite3.Connection | None = None) -> None:
         self._database = database
-        self._fingerprint = fingerprint
-        self._new: dict[str, str] = {}
+        self._results: dict[bytes, tuple[bytes, str, str]] = {}
+        self._notes: dict[bytes, tuple[bytes, str]] = {}
 
     @classmethod
-    def open(cls, root: str, rules: Sequence[Rule]) -> ResultCache:
-        """The cache below ``root`` for results of exactly these ``rules`` as they are installed now."""
-        directory = Path(root, DIRECTORY)
+    def open(cls, root: str) -> ResultCache:
+        """The cache below ``root``."""
+        directory = os.path.join(root, DIRECTORY)
+        ignore = os.path.join(directory, ".gitignore")
         try:
-            directory.mkdir(exist_ok=True)
-            ignore = directory / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
+            if not os.path.exists(ignore):
+                os.makedirs(directory, exist_ok=True)
+                with open(ignore, "w", encoding="utf-8") as stream:
+                    stream.write("*\n")
         except OSError:
             return cls()
-        database = _connect(directory / "results.sqlite3")
-        return cls(database, _fingerprint(rules)) if database is not None else cls()
+        return cls(_connect(os.path.join(directory, "results.sqlite3")))
+
+    def __bool__(self) -> bool:
+        """Whether it keeps anything."""
+        return self._database is not None
 
     def __enter__(self) -> ResultCache:
         return self
@@ -63,119 +74,76 @@ class ResultCache:
         if self._database is None:
             return
         with suppress(sqlite3.Error):
-            if self._new:
+            if self._results or self._notes:
                 with self._database as transaction:
-                    transaction.executemany("REPLACE INTO results VALUES (?, ?)", self._new.items())
-                    transaction.execute(
-                        "DELETE FROM results WHERE rowid <= (SELECT max(rowid) FROM results) - ?",
-                        (_CAPACITY,),
-                    )
+                    transaction.executemany("REPLACE INTO results VALUES (?, ?, ?)", self._results.values())
+                    transaction.executemany("REPLACE INTO notes VALUES (?, ?)", self._notes.values())
+                    for table, capacity in (("results", _CAPACITY), ("notes", _NOTES)):
+                        newest = f"(SELECT max(rowid) FROM {table})"
+                        transaction.execute(f"DELETE FROM {table} WHERE rowid <= {newest} - ?", (capacity,))
         self._database.close()
         self._database = None
 
-    def get(self, data: bytes, path: str) -> tuple[Finding, ...] | None:
-        """The findings in a file with this content, shown under this ``path``; ``None`` if not known."""
+    def results(self, keys: Iterable[bytes]) -> dict[bytes, tuple[str, str]]:
+        """Findings and dependencies, both as JSON, for those of the ``keys`` that are known."""
+        found: dict[bytes, tuple[str, str]] = {}
+        asked = list(keys) if self._database is not None else []
+        for start in range(0, len(asked), _AT_ONCE):
+            some = asked[start : start + _AT_ONCE]
+            query = f"SELECT * FROM results WHERE key IN ({','.join('?' * len(some))})"
+            found.update({row[0]: (row[1], row[2]) for row in self._select(query, some)})
+        return found
+
+    def keep(self, key: bytes, findings: str, dependencies: str) -> None:
+        """Remember a result; it is written when the cache is closed."""
+        self._results[key] = (key, findings, dependencies)
+
+    def note(self, key: bytes) -> str | None:
+        """What an earlier run wrote down under this key."""
+        rows = self._select("SELECT text FROM notes WHERE key = ?", [key])
+        return rows[0][0] if rows else None
+
+    def write_down(self, key: bytes, text: str) -> None:
+        """Leave a note for later runs."""
+        self._notes[key] = (key, text)
+
+    def _select(self, query: str, parameters: list[bytes]) -> list[Any]:
         if self._database is None:
-            return None
+            return []
         try:
-            row = self._database.execute(
-                "SELECT findings FROM results WHERE key = ?", (self._key(data, path),)
-            )
-            found = row.fetchone()
-            return None if found is None else tuple(_thaw(item) for item in json.loads(found[0]))
-        except (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError):
-            return None  # it is analysed and written anew
-
-    def put(self, data: bytes, path: str, findings: Sequence[Finding]) -> None:
-        if self._database is not None:
-            self._new[self._key(data, path)] = json.dumps([asdict(finding) for finding in findings])
-
-    def _key(self, data: bytes, path: str) -> str:
-        name = path.encode("utf-8", "surrogateescape")
-        digest = hashlib.sha256(self._fingerprint)
-        for part in (name, data):
-            digest.update(len(part).to_bytes(8, "big") + part)
-        return digest.hexdigest()
+            return self._database.execute(query, parameters).fetchall()
+        except sqlite3.Error:
+            return []  # it is analysed and written anew
 
 
-def _connect(path: Path) -> sqlite3.Connection | None:
+def _connect(path: str) -> sqlite3.Connection | None:
     """The database at ``path``; one that is not ours is thrown away. ``None`` where there can be none."""
     for attempt in range(2):
         database = None
         try:
             database = sqlite3.connect(path, timeout=1.0)
             (found,) = database.execute("PRAGMA user_version").fetchone()
-            if found not in (0, _FORMAT):
+            if found == 0:
+                with database:
+                    for table in _TABLES:
+                        database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+                    database.execute(f"PRAGMA user_version = {_FORMAT}")
+            elif found != _FORMAT:
                 raise sqlite3.DatabaseError("another format")
-            with database:
-                database.execute(
-                    "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, findings TEXT NOT NULL)"
-                )
-                database.execute(f"PRAGMA user_version = {_FORMAT}")
-            database.execute("SELECT key, findings FROM results LIMIT 1").fetchone()
+            database.execute("SELECT key, findings, dependencies FROM results LIMIT 1").fetchone()
+            database.execute("SELECT key, text FROM notes LIMIT 1").fetchone()
             return database
         except sqlite3.OperationalError as error:
             if database is not None:
                 database.close()
-            if "no such column" not in str(error):
+            if not str(error).startswith("no such"):
                 return None  # locked or not writable: it may be another run's, leave it alone
         except sqlite3.DatabaseError:
             if database is not None:
                 database.close()
         if attempt == 0:
             try:
-                path.unlink()
+                os.unlink(path)
             except OSError:
                 return None
     return None
-
-
-def _fingerprint(rules: Sequence[Rule]) -> bytes:
-    """What a result depends on beside the file: the rules that ran, and the code and Python that ran them.
-
-    Code counts by its content, not its version, so that editing a rule in a checkout takes effect at once.
-    """
-    digest = hashlib.sha256()
-    packs = [
-        (entry.value, entry.dist and entry.dist.version) for entry in entry_points(group=ENTRY_POINT_GROUP)
-    ]
-    codes = [rule.code for rule in rules]
-    facts = (_FORMAT, bnlint.__version__, sys.version_info[:3], version("libcst"), packs, codes)
-    digest.update(repr(facts).encode())
-    for path in sorted(set(_code_of(rules))):
-        with suppress(OSError):
-            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-    return digest.digest()
-
-
-def _code_of(rules: Sequence[Rule]) -> Iterator[str]:
-    """The source files of bnlint itself and of the packages that hold the rules."""
-    names = {"bnlint", *(type(rule).__module__.rpartition(".")[0] or type(rule).__module__ for rule in rules)}
-    for name in names:
-        module: Any = sys.modules.get(name)
-        for directory in getattr(module, "__path__", ()):
-            yield from map(str, Path(directory).rglob("*.py"))
-        if getattr(module, "__file__", None) is not None:
-            yield os.path.abspath(module.__file__)
-
-
-def _thaw(data: dict[str, Any]) -> Finding:
-    """Undo ``asdict``. Unlike the public JSON this keeps the experiment and the ends of trace steps."""
-    fix, experiment = data["fix"], data["experiment"]
-    return Finding(
-        location=Location(**data["location"]),
-        code=data["code"],
-        name=data["name"],
-        message=data["message"],
-        severity=Severity(data["severity"]),
-        confidence=Confidence(data["confidence"]),
-        trace=tuple(TraceStep(Location(**step["location"]), step["message"]) for step in data["trace"]),
-        fix=None
-        if fix is None
-        else Fix(
-            Safety(fix["safety"]),
-            fix["message"],
-            tuple(Edit(Location(**edit["location"]), edit["replacement"]) for edit in fix["edits"]),
-        ),
-        experiment=None if experiment is None else Experiment.from_json(experiment),
-    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnlint import __version__
@@ -15,7 +14,7 @@ from bnlint.errors import UsageError
 
 if TYPE_CHECKING:
     from bnlint.config import Settings
-    from bnlint.finding import Report
+    from bnlint.outcome import Report
     from bnlint.rule import Rule
 
 #: Seconds after which a run is long enough for a progress bar.
@@ -103,56 +102,48 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.list_rules or options.explain is not None:
+        from bnlint.rule import registry
+
+        return _list_rules(registry()) if options.list_rules else _explain(options.explain, registry())
     from bnlint.report import write
-    from bnlint.rule import registry
 
-    rules = registry()
-    if options.list_rules:
-        return _list_rules(list(rules.values()))
-    if options.explain is not None:
-        return _explain(options.explain, rules)
-
-    settings = _settings(options, list(rules))
-    selected = [rule for rule in rules.values() if settings.enabled(rule.code, rule.default)]
-    report = _lint(options, settings, selected)
+    settings = _settings(options)
+    report = _lint(options, settings)
     write(report, settings.format, sys.stdout)
-
     if report.diagnostics:
         return 2
     return 0 if options.exit_zero or not _standing(report) else 1
 
 
-def _settings(options: argparse.Namespace, codes: Sequence[str]) -> Settings:
-    from bnlint.config import Selection, check_prefixes, load_settings, suggestion
+def _settings(options: argparse.Namespace) -> Settings:
+    from bnlint.config import Selection, load_settings, suggestion
     from bnlint.report import FORMATS
     from bnlint.verify import DEVICES
 
-    settings = load_settings(os.getcwd(), codes)
-    given = {}
-    for option in ("select", "extend_select", "ignore"):
-        values = getattr(options, option)
-        given[option] = None if values is None else _split(values)
-        check_prefixes(given[option] or (), codes, f"--{option.replace('_', '-')}")
-    selection = Selection(given["select"], given["extend_select"] or (), given["ignore"] or ())
+    settings = load_settings(os.getcwd())
+    select, extend_select, ignore = map(_split, (options.select, options.extend_select, options.ignore))
+    selection = Selection(select, extend_select or (), ignore or (), "--")
     for option, choices in (("format", FORMATS), ("device", DEVICES)):
         value = getattr(options, option)
         if value is not None and value not in choices:
             choose = "choose one of " + ", ".join(choices)
             raise UsageError(f"--{option}: unknown {option} {value!r}{suggestion(value, choices, choose)}")
-    return replace(
-        settings,
+    return settings._replace(
         selections=(*settings.selections, selection),
         format=options.format or settings.format,
         device=options.device or settings.device,
     )
 
 
-def _split(values: Sequence[str]) -> tuple[str, ...]:
+def _split(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    if values is None:
+        return None
     return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
 
 
-def _lint(options: argparse.Namespace, settings: Settings, rules: Sequence[Rule]) -> Report:
-    from bnlint.engine import Stdin, run
+def _lint(options: argparse.Namespace, settings: Settings) -> Report:
+    from bnlint.run import Stdin, run
     from bnlint.source.discovery import shown
 
     inputs: Sequence[str] | Stdin = options.paths
@@ -165,12 +156,14 @@ def _lint(options: argparse.Namespace, settings: Settings, rules: Sequence[Rule]
         raise UsageError("--stdin-filename goes with - (standard input); add - as the path")
     with _progress() as progress:
         return run(
-            inputs, settings, rules, verify=options.verify, use_cache=not options.no_cache, progress=progress
+            inputs, settings, verify=options.verify, use_cache=not options.no_cache, progress=progress
         )
 
 
 def _standing(report: Report) -> bool:
     """Whether there is a finding that the verifier did not refute."""
+    if not report.findings:
+        return False
     from bnlint.finding import Verdict
 
     return any(
@@ -212,7 +205,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bar.stop()
 
 
-def _list_rules(rules: Sequence[Rule]) -> int:
+def _list_rules(rules: Mapping[str, Rule]) -> int:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -221,7 +214,7 @@ def _list_rules(rules: Sequence[Rule]) -> int:
     for column in ("code", "name", "default", "severity"):
         table.add_column(column, no_wrap=True)
     table.add_column("summary")
-    for rule in rules:
+    for rule in rules.values():
         state = "on" if rule.default else "off"
         table.add_row(rule.code, rule.name, state, rule.severity.value, _plain(rule.summary()))
     # Where a program reads the output, a rule stays one line however long it is.
@@ -229,7 +222,7 @@ def _list_rules(rules: Sequence[Rule]) -> int:
     return 0
 
 
-def _explain(code: str, rules: dict[str, Rule]) -> int:
+def _explain(code: str, rules: Mapping[str, Rule]) -> int:
     from bnlint.config import suggestion
     from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME
 

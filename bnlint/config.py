@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from bnlint.errors import UsageError
 from bnlint.report import FORMATS
@@ -17,17 +15,18 @@ _LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude")
 _CHOICES = {"format": FORMATS, "device": DEVICES}
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """One source's say about which codes are on, each named in full or by a prefix.
 
     ``select`` replaces what is on by default, ``extend_select`` adds to it, ``ignore`` takes away. The
-    longest prefix that fits a code decides about it, ``ignore`` where two are equally long.
+    longest prefix that fits a code decides about it, ``ignore`` where two are equally long. ``source`` is what a
+    message about a wrong one begins with, before the name of the option or key.
     """
 
     select: tuple[str, ...] | None = None
     extend_select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    source: str = ""
 
     def decides(self, code: str) -> bool | None:
         """Whether ``code`` is on; ``None`` where this source does not say."""
@@ -37,13 +36,24 @@ class Selection:
             return None if self.select is None else False
         return on > off
 
+    def check(self, codes: Collection[str]) -> None:
+        """Raise ``UsageError`` for what is no code, of those that there are, nor the beginning of one."""
+        for option, prefixes in self._prefixes():
+            for prefix in prefixes:
+                if not prefix or not any(code.startswith(prefix) for code in codes):
+                    problem = f"no rule has the code or prefix {prefix!r}{suggestion(prefix, codes)}"
+                    raise UsageError(f"{self.source}{option}: {problem}")
+
     @property
-    def prefixes(self) -> tuple[str, ...]:
-        return (*(self.select or ()), *self.extend_select, *self.ignore)
+    def names_codes(self) -> bool:
+        """Whether there is anything to ``check``."""
+        return any(prefixes for _, prefixes in self._prefixes())
+
+    def _prefixes(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return ("select", self.select or ()), ("extend-select", self.extend_select), ("ignore", self.ignore)
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a run goes by.
 
     ``root`` is the project's directory: patterns are relative to it and the cache lies in it. ``selections``
@@ -67,11 +77,22 @@ class Settings:
         return default
 
 
-def load_settings(directory: str, codes: Collection[str]) -> Settings:
+    @property
+    def names_codes(self) -> bool:
+        """Whether there is anything to ``check``."""
+        return any(selection.names_codes for selection in self.selections)
+
+    def check(self, codes: Collection[str]) -> None:
+        """Raise ``UsageError`` where a selection names what is no code nor the beginning of one."""
+        for selection in self.selections:
+            selection.check(codes)
+
+
+def load_settings(directory: str) -> Settings:
     """The settings of the nearest pyproject.toml, from ``directory`` upward, that has a ``[tool.bnlint]``.
 
-    Raises ``UsageError`` for a file that cannot be read or that says something unknown; ``codes`` are the
-    codes there are.
+    Raises ``UsageError`` for a file that cannot be read or that says something unknown. Codes are not checked here:
+    to know those that there are takes a while.
     """
     root = None
     here = os.path.abspath(directory)
@@ -80,7 +101,7 @@ def load_settings(directory: str, codes: Collection[str]) -> Settings:
         if os.path.isfile(path):
             table = _read_table(path)
             if table is not None:
-                return _settings(here, table, os.path.relpath(path), codes)
+                return _settings(here, table, os.path.relpath(path))
             root = root or here
         if root is None and os.path.exists(os.path.join(here, ".git")):
             root = here
@@ -90,15 +111,10 @@ def load_settings(directory: str, codes: Collection[str]) -> Settings:
         here = parent
 
 
-def check_prefixes(prefixes: Iterable[str], codes: Collection[str], where: str) -> None:
-    """Raise ``UsageError``, beginning with ``where``, for what is no code nor the beginning of one."""
-    for prefix in prefixes:
-        if not prefix or not any(code.startswith(prefix) for code in codes):
-            raise UsageError(f"{where}: no rule has the code or prefix {prefix!r}{suggestion(prefix, codes)}")
-
-
 def suggestion(wrong: str, known: Iterable[str], otherwise: str = "see bnlint --list-rules") -> str:
     """The end of a message about a ``wrong`` name: the nearest ``known`` one, or what else to do."""
+    import difflib
+
     near = difflib.get_close_matches(wrong, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; {otherwise}"
 
@@ -108,17 +124,23 @@ def _longest(prefixes: Iterable[str], code: str) -> int:
 
 
 def _read_table(path: str) -> Mapping[str, Any] | None:
+    shown = os.path.relpath(path)
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode()
+        if "bnlint" not in text and "\0" not in text:
+            return None  # whatever is wrong with it is for other tools to say, and reading it takes a while
+    except OSError as error:
+        raise UsageError(f"{shown}: cannot be read: {error.strerror}; check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{shown}: not valid TOML: {error}; mend it") from error
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    shown = os.path.relpath(path)
     try:
-        with open(path, "rb") as file:
-            data = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"{shown}: cannot be read: {error.strerror}; check its permissions") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{shown}: not valid TOML: {error}; mend it") from error
     tools = data.get("tool", {})
     table = tools.get("bnlint") if isinstance(tools, dict) else None
@@ -127,7 +149,7 @@ def _read_table(path: str) -> Mapping[str, Any] | None:
     return cast("Mapping[str, Any] | None", table)
 
 
-def _settings(root: str, table: Mapping[str, Any], shown: str, codes: Collection[str]) -> Settings:
+def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
     known = (*_LISTS, *_CHOICES)
     for key, value in table.items():
         where = f"{shown}: [tool.bnlint] {key}"
@@ -137,17 +159,16 @@ def _settings(root: str, table: Mapping[str, Any], shown: str, codes: Collection
             raise UsageError(f'{where}: must be a list of strings, such as ["..."]')
         if key in _CHOICES and value not in _CHOICES[key]:
             raise UsageError(f"{where}: {value!r} is none of {', '.join(_CHOICES[key])}")
-        if key in ("select", "ignore", "extend-select"):
-            check_prefixes(value, codes, where)
-        elif key in ("exclude", "extend-exclude"):
+        if key in ("exclude", "extend-exclude"):
             _check_patterns(value, where)
 
     def strings(key: str) -> tuple[str, ...] | None:
         return tuple(table[key]) if key in table else None
 
+    own = f"{shown}: [tool.bnlint] "
     return Settings(
         root=root,
-        selections=(Selection(strings("select"), strings("extend-select") or (), strings("ignore") or ()),),
+        selections=(Selection(strings("select"), strings("extend-select") or (), strings("ignore") or (), own),),
         exclude=strings("exclude"),
         extend_exclude=strings("extend-exclude") or (),
         format=table.get("format", "text"),
@@ -156,7 +177,7 @@ def _settings(root: str, table: Mapping[str, Any], shown: str, codes: Collection
 
 
 def _check_patterns(patterns: Iterable[str], where: str) -> None:
-    from bnlint.source.discovery import is_pattern
+    from bnlint.source.ignore import is_pattern
 
     for pattern in patterns:
         if not is_pattern(pattern):

@@ -156,20 +156,3 @@ class Finding:
             "fix": None if self.fix is None else self.fix.to_json(),
             "verification": None if self.verification is None else self.verification.to_json(),
         }
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything one run has to say; what ``bnlint.report`` renders.
-
-    ``files`` counts the files that were looked at, ``seconds`` is how long that took, ``verified`` says
-    whether the findings went through the verifier. ``sources`` holds the text of the files that have
-    findings or diagnostics, where it could be decoded, so that a report can show their lines.
-    """
-
-    findings: tuple[Finding, ...]
-    diagnostics: tuple[Diagnostic, ...] = ()
-    files: int = 0
-    seconds: float = 0.0
-    verified: bool = False
-    sources: dict[str, str] = field(default_factory=dict)

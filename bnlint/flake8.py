@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from bnlint import __version__
-from bnlint.config import Selection, Settings, check_prefixes
+from bnlint.config import Selection, Settings
 from bnlint.errors import UsageError
 from bnlint.rule import FILE_ERROR_CODE, Rule, registry
 
@@ -56,8 +56,9 @@ class Plugin:
                 select=tuple(options.bnlint_select) or None,
                 extend_select=tuple(options.bnlint_extend_select),
                 ignore=tuple(options.bnlint_ignore),
+                source="bnlint-",
             )
-            check_prefixes(selection.prefixes, rules, "bnlint's options in flake8's configuration")
+            selection.check(rules)
         except UsageError as error:
             from flake8.exceptions import ExecutionError
 

@@ -172,10 +172,10 @@ def test_a_fault_of_our_own_is_one_line(
 
     real = bnlint.semantics.analyse
 
-    def analyse(source: Any) -> Any:
+    def analyse(source: Any, *arguments: Any) -> Any:
         if source.path == "fatal.py":
             raise error
-        return real(source)
+        return real(source, *arguments)
 
     monkeypatch.setattr("bnlint.semantics.analyse", analyse)
     for name in ("fatal.py", "good.py"):

@@ -6,17 +6,24 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bnlint.cache import DIRECTORY, ResultCache
+from bnlint.cache import DIRECTORY, ResultCache, key
 from bnlint.cli import main
+from bnlint.engine import FileResult
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.finding import Confidence, Edit, Finding, Fix, Location, Safety, Severity, TraceStep
+from bnlint.fingerprint import installed
+from bnlint.known import Known
 from bnlint.rule import Rule, registry
+from bnlint.source.dependencies import digest
+from bnlint.source.discovery import SourceFile
 from bnlint.source.parse import Source
 
 BAD = "from torch import nn\n\nmodel = nn.Sequential(nn.BatchNorm2d(100))\nmodel.eval\n"
+A = SourceFile("a.py", "a.py")
 DATABASE = Path(DIRECTORY, "results.sqlite3")
 
 FINDING = Finding(
@@ -68,48 +75,77 @@ def analysed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     real = bnlint.semantics.analyse
 
-    def analyse(source: Source) -> bnlint.semantics.FileFacts:
+    def analyse(source: Source, *arguments: Any) -> bnlint.semantics.FileFacts:
         paths.append(source.path)
-        return real(source)
+        return real(source, *arguments)
 
     monkeypatch.setattr("bnlint.semantics.analyse", analyse)
     return paths
 
 
-def kept(rules: Sequence[Rule], data: bytes = b"x", path: str = "a.py") -> tuple[Finding, ...] | None:
-    with ResultCache.open(".", rules) as cache:
-        return cache.get(data, path)
+class Place:
+    """The rules that are installed, and the cache, as a run sees them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def known(self, rules: Sequence[Rule], *keep: FileResult) -> tuple[list[Finding], list[SourceFile]]:
+        """What is known of a.py with these rules, once these results for it have been kept."""
+        self._monkeypatch.setattr("bnlint.rule.registry", lambda: {rule.code: rule for rule in rules})
+        with ResultCache.open(".") as cache:
+            there = installed(cache)
+            environment = key(there.fingerprint, *(rule.code for rule in rules)).hex()
+            known = Known(cache, environment)
+            for result in keep:
+                known.keep("a.py", result)
+        with ResultCache.open(".") as cache:
+            return Known(cache, environment).look_up([A])
 
 
-def test_a_finding_survives_whole() -> None:
-    with ResultCache.open(".", [Example()]) as cache:
-        cache.put(b"x", "a.py", [FINDING])
-        cache.put(b"y", "a.py", [])
-    assert kept([Example()]) == (FINDING,)
-    assert kept([Example()], data=b"y") == ()
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(monkeypatch)
 
 
-def test_content_path_and_rules_all_count() -> None:
-    with ResultCache.open(".", [Example()]) as cache:
-        cache.put(b"x", "a.py", [FINDING])
-    assert kept([Example()], data=b"z") is None
-    assert kept([Example()], path="b.py") is None
-    assert kept([]) is None
-    assert kept([Example(), *registry().values()]) is None
-    assert kept([Example()]) is not None
+def result(*findings: Finding, data: str = BAD) -> FileResult:
+    return FileResult(findings, digest=digest(data.encode()))
 
 
-def test_an_edited_rule_takes_effect(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finding_survives_whole(place: Place) -> None:
+    assert place.known([Example()], result(FINDING)) == ([FINDING], [])
+    assert place.known([Example()], result()) == ([], []), "a clean file is known as well"
+
+
+def test_content_path_and_rules_all_count(place: Place) -> None:
+    assert place.known([Example()], result(FINDING, data="x")) == ([], [A])
+    assert place.known([Example()], result(FINDING)) == ([FINDING], [])
+    assert place.known([]) == ([], [A])
+    assert place.known([Example(), *registry().values()]) == ([], [A])
+    Path("b.py").write_text(BAD, encoding="utf-8")
+    with ResultCache.open(".") as cache:
+        b = SourceFile("b.py", "b.py")
+        assert Known(cache, "x").look_up([A, b]) == ([], [A, b])
+    assert place.known([Example()]) == ([FINDING], [])
+
+
+def test_an_edited_rule_takes_effect(project: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("acme_rules.py").write_text("# the first version", encoding="utf-8")
     monkeypatch.syspath_prepend(str(project))
     import acme_rules  # type: ignore[import-not-found]  # noqa: F401
 
     monkeypatch.setattr(Example, "__module__", "acme_rules")
-    with ResultCache.open(".", [Example()]) as cache:
-        cache.put(b"x", "a.py", [FINDING])
-    assert kept([Example()]) is not None
+    assert place.known([Example()], result(FINDING)) == ([FINDING], [])
     Path("acme_rules.py").write_text("# the second version", encoding="utf-8")
-    assert kept([Example()]) is None
+    assert place.known([Example()]) == ([], [A])
+    Path("acme_rules.py").write_text("# the first version", encoding="utf-8")
+    assert place.known([Example()]) == ([FINDING], []), "its content counts, not its time"
+
+
+def test_what_is_installed_is_loaded_only_when_it_has_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.known([Example()])
+    monkeypatch.setattr("bnlint.rule.registry", lambda: pytest.fail("the rules were loaded"))
+    with ResultCache.open(".") as cache:
+        assert installed(cache).rules == (("ACM001", True),)
 
 
 def test_what_has_not_changed_is_not_analysed_again(
@@ -169,11 +205,23 @@ def _foreign_rows() -> None:
         database.execute("UPDATE results SET findings = '[{\"location\": 3}]'")
 
 
+def _foreign_dependencies() -> None:
+    with sqlite3.connect(DATABASE) as database:
+        database.execute("UPDATE results SET dependencies = '[7]'")
+
+
+def _foreign_notes() -> None:
+    with sqlite3.connect(DATABASE) as database:
+        database.execute("UPDATE notes SET text = '[7]'")
+
+
 def _truncated() -> None:
     DATABASE.write_bytes(DATABASE.read_bytes()[:5000])
 
 
-@pytest.mark.parametrize("damage", [_garbage, _foreign_format, _foreign_table, _foreign_rows, _truncated])
+@pytest.mark.parametrize(
+    "damage", [_garbage, _foreign_format, _foreign_table, _foreign_rows, _foreign_dependencies, _truncated]
+)
 def test_a_broken_or_foreign_cache_is_made_anew(damage: object, analysed: list[str]) -> None:
     assert main([]) == 1
     assert callable(damage)
@@ -182,6 +230,13 @@ def test_a_broken_or_foreign_cache_is_made_anew(damage: object, analysed: list[s
     assert analysed == ["a.py", "a.py"]
     assert main([]) == 1
     assert analysed == ["a.py", "a.py"], "it works again"
+
+
+def test_a_foreign_note_is_passed_over(analysed: list[str]) -> None:
+    assert main([]) == 1
+    _foreign_notes()
+    assert main([]) == 1
+    assert analysed == ["a.py"], "the fingerprint is found out anew, and is the same"
 
 
 def test_a_locked_cache_is_passed_over(analysed: list[str]) -> None:
@@ -202,3 +257,90 @@ def test_where_nothing_can_be_written_there_is_no_cache(analysed: list[str]) -> 
     Path(DIRECTORY, "results.sqlite3").mkdir(parents=True)
     assert main([]) == 1
     assert analysed == ["a.py", "a.py"]
+
+
+NET = "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))\n"
+USER = "import torch\nfrom net import build\n\nmodel = build()\nwith torch.no_grad():\n    print(model(x))\n"
+
+
+@pytest.fixture
+def imports(project: Path) -> None:
+    Path("a.py").unlink()
+    Path("net.py").write_text(NET, encoding="utf-8")
+    Path("user.py").write_text(USER, encoding="utf-8")
+    Path("plain.py").write_text("import torch\nmodel.eval()\n", encoding="utf-8")
+
+
+def test_a_changed_import_invalidates_its_importers(
+    imports: None, analysed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([]) == 1
+    assert "user.py:6:11: BNL" in capsys.readouterr().out
+    first = list(analysed)
+    assert main([]) == 1
+    assert analysed == first, "nothing has changed"
+    Path("net.py").write_text(NET.replace(", nn.BatchNorm1d(3)", ""), encoding="utf-8")
+    assert main([]) == 0
+    assert set(analysed[len(first) :]) == {"net.py", "user.py"}
+    del analysed[:]
+    Path("net.py").write_text(NET, encoding="utf-8")
+    assert main([]) == 1
+    assert analysed == ["user.py"], "of net.py this content is known from before"
+
+
+def test_a_change_deep_down_reaches_the_top(imports: None, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("net.py").write_text("from deep import build\n", encoding="utf-8")
+    Path("deep.py").write_text(NET, encoding="utf-8")
+    assert main(["user.py"]) == 1
+    Path("deep.py").write_text(NET.replace("BatchNorm1d", "Identity"), encoding="utf-8")
+    assert main(["user.py"]) == 0
+
+
+def test_a_new_file_that_satisfies_an_import_counts(imports: None) -> None:
+    Path("net.py").unlink()
+    assert main([]) == 0
+    assert main([]) == 0
+    Path("net.py").write_text(NET, encoding="utf-8")
+    assert main([]) == 1
+    Path("net").mkdir()
+    Path("net/__init__.py").touch()
+    assert main([]) == 0, "a package comes before a module"
+
+
+def test_a_file_that_vanishes_counts(imports: None) -> None:
+    assert main(["user.py"]) == 1
+    Path("net.py").unlink()
+    assert main(["user.py"]) == 0
+
+
+def test_each_file_that_imports_depends_also_where_another_has_read_before(imports: None, analysed: list[str]) -> None:
+    Path("again.py").write_text(USER, encoding="utf-8")
+    assert main([]) == 1
+    del analysed[:]
+    Path("net.py").write_text(NET.replace("(3, 3)", "(3, 4)"), encoding="utf-8")
+    assert main([]) == 1
+    assert {"again.py", "user.py"} <= set(analysed)
+
+
+def test_what_an_imported_file_shows_by_itself_is_depended_on(imports: None) -> None:
+    """A finding is reported at the call only if the called function's own file does not show it."""
+    Path("look.py").write_text(
+        "import torch\nfrom net2 import build\n\ndef look(model, x):\n    with torch.no_grad():\n"
+        "        return model(x)\n\nprint(look(build(), y))\n",
+        encoding="utf-8",
+    )
+    Path("net2.py").write_text(NET, encoding="utf-8")
+    Path("user.py").write_text(
+        "import torch\nfrom net import build\nfrom look import look\n\nprint(look(build(), x))\n", encoding="utf-8"
+    )
+    assert main(["user.py"]) == 0, "look.py shows it"
+    Path("net2.py").write_text(NET.replace("BatchNorm1d", "Identity"), encoding="utf-8")
+    assert main(["user.py"]) == 1
+    assert main(["look.py"]) == 0
+
+
+def test_files_that_import_nothing_have_no_dependencies(imports: None) -> None:
+    main([])
+    with sqlite3.connect(DATABASE) as database:
+        rows = database.execute("SELECT dependencies FROM results").fetchall()
+    assert sorted(bool(dependencies) for (dependencies,) in rows) == [False, False, True]

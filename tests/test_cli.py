@@ -279,7 +279,7 @@ def test_a_reader_who_has_seen_enough_causes_no_noise(bad: str) -> None:
 def test_control_c_ends_quietly(
     bad: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def analyse(source: object) -> None:
+    def analyse(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bnlint.semantics.analyse", analyse)

@@ -29,7 +29,7 @@ def enabled(*selections: Selection, off: tuple[str, ...] = ("BNL107",)) -> list[
 
 
 def test_without_settings_the_defaults_hold(project: Path) -> None:
-    assert load_settings(".", CODES) == Settings(str(project))
+    assert load_settings(".") == Settings(str(project))
     assert enabled() == ["BNL001", "BNL002", "BNL101", "ACM001"]
 
 
@@ -46,9 +46,9 @@ def test_all_settings_are_read(project: Path) -> None:
         device = "cpu"
         """
     )
-    assert load_settings(".", CODES) == Settings(
+    assert load_settings(".") == Settings(
         root=str(project),
-        selections=(Selection(("BNL0",), ("BNL107",), ("BNL002",)),),
+        selections=(Selection(("BNL0",), ("BNL107",), ("BNL002",), "pyproject.toml: [tool.bnlint] "),),
         exclude=("vendor/",),
         extend_exclude=("gen_*.py",),
         format="json",
@@ -60,16 +60,17 @@ def test_the_nearest_file_that_has_settings_counts(project: Path) -> None:
     write('[tool.bnlint]\nformat = "json"')
     write('[tool.other]\nformat = "x"', "pkg")
     write("[tool.bnlint]", "pkg/inner/deep")
-    assert load_settings("pkg/inner", CODES) == Settings(str(project), (Selection(),), format="json")
-    assert load_settings("pkg/inner/deep", CODES).format == "text"
+    own = "pyproject.toml: [tool.bnlint] "
+    assert load_settings("pkg/inner") == Settings(str(project), (Selection(source=own),), format="json")
+    assert load_settings("pkg/inner/deep").format == "text"
 
 
 def test_the_project_is_the_nearest_pyproject_or_repository(project: Path) -> None:
     Path("repo/.git").mkdir(parents=True)
     Path("repo/a").mkdir()
     write("[project]", "repo/pkg")
-    assert load_settings("repo/a", CODES).root == str(project / "repo")
-    assert load_settings("repo/pkg", CODES).root == str(project / "repo/pkg")
+    assert load_settings("repo/a").root == str(project / "repo")
+    assert load_settings("repo/pkg").root == str(project / "repo/pkg")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_later_source_decides_over_an_earlier_one() -> None:
 def test_what_is_wrong_is_said_in_one_line(text: str, message: str) -> None:
     write(text)
     with pytest.raises(UsageError) as raised:
-        load_settings(".", CODES)
+        load_settings(".").check(CODES)
     assert str(raised.value).startswith("pyproject.toml: ")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -141,4 +142,9 @@ def test_what_is_wrong_is_said_in_one_line(text: str, message: str) -> None:
 def test_a_file_that_is_no_text_is_named() -> None:
     Path("pyproject.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match=r"^pyproject\.toml: not valid TOML"):
-        load_settings(".", CODES)
+        load_settings(".")
+
+
+def test_a_file_that_does_not_name_bnlint_is_none_of_its_business(project: Path) -> None:
+    write("[tool.ruff", "pkg")
+    assert load_settings("pkg") == Settings(str(project / "pkg"))

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bnlint.finding import Diagnostic
-from bnlint.source.discovery import DEFAULT_EXCLUDE, SourceFile, discover, patterns
+from bnlint.source.discovery import DEFAULT_EXCLUDE, SourceFile, discover
+from bnlint.source.ignore import Patterns
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +33,13 @@ def ignore(directory: str, *lines: str) -> None:
 
 
 def found(*paths: str, exclude: Sequence[str] = DEFAULT_EXCLUDE) -> list[str]:
-    items = list(discover(paths or ["."], patterns(os.getcwd(), exclude)))
+    items = list(discover(paths or ["."], Patterns(os.getcwd(), exclude)))
     assert not [item for item in items if isinstance(item, Diagnostic)]
     return [item.shown for item in items if isinstance(item, SourceFile)]
 
 
 def problems(*paths: str) -> list[Diagnostic]:
-    items = discover(paths or ["."], patterns(os.getcwd(), DEFAULT_EXCLUDE))
+    items = discover(paths or ["."], Patterns(os.getcwd(), DEFAULT_EXCLUDE))
     return [item for item in items if isinstance(item, Diagnostic)]
 
 
@@ -163,7 +164,7 @@ def test_what_is_no_file_is_passed_over() -> None:
 
 def test_a_missing_path_does_not_stop_the_others() -> None:
     lay("a.py")
-    items = list(discover(["missing/x.py", "a.py"], patterns(os.getcwd(), DEFAULT_EXCLUDE)))
+    items = list(discover(["missing/x.py", "a.py"], Patterns(os.getcwd(), DEFAULT_EXCLUDE)))
     assert isinstance(items[0], Diagnostic)
     assert (items[0].path, items[0].code) == ("missing/x.py", "BNL900")
     assert "no such file or directory" in items[0].message

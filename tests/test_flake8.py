@@ -135,7 +135,7 @@ def test_a_wrong_code_is_said_in_one_line() -> None:
 def test_an_internal_error_is_one_diagnostic(project: Path) -> None:
     Path("sitecustomize.py").write_text(
         "import bnlint.semantics\n"
-        "def analyse(source): raise ZeroDivisionError('as the test wants it')\n"
+        "def analyse(*arguments): raise ZeroDivisionError('as the test wants it')\n"
         "bnlint.semantics.analyse = analyse\n",
         encoding="utf-8",
     )

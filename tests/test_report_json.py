@@ -16,13 +16,13 @@ from bnlint.finding import (
     Finding,
     Fix,
     Location,
-    Report,
     Safety,
     Severity,
     TraceStep,
     Verdict,
     Verification,
 )
+from bnlint.outcome import Report
 from bnlint.report import write
 
 

@@ -18,13 +18,13 @@ from bnlint.finding import (
     Finding,
     Fix,
     Location,
-    Report,
     Safety,
     Severity,
     TraceStep,
     Verdict,
     Verification,
 )
+from bnlint.outcome import Report
 from bnlint.report import write
 from bnlint.report.text import render
 
@@ -271,7 +271,7 @@ def test_encoding_that_lacks_characters() -> None:
 
 def test_encoding_of_a_real_process_without_utf8() -> None:
     program = (
-        "import sys\nfrom bnlint.finding import *\nfrom bnlint.report import write\n"
+        "import sys\nfrom bnlint.finding import *\nfrom bnlint.outcome import Report\nfrom bnlint.report import write\n"
         "at = Location('é.py', 1, 1, 1, 2)\n"
         "f = Finding(at, 'BNL002', 'n', 'm…', Severity.INFO, Confidence.LIKELY)\n"
         "write(Report((f,), files=1, sources={'é.py': 'x'}), 'text', sys.stdout)\n"

@@ -1,14 +1,14 @@
 """From a finished run to what its reader gets: one module a format.
 
-A format's module is imported only when it is used, so that a command that prints no report need not wait for
-the terminal renderer.
+A format's module is imported only when it is used, so that a run that has nothing to show need not wait for the
+terminal renderer.
 """
 
 from __future__ import annotations
 
 from typing import TextIO
 
-from bnlint.finding import Report
+from bnlint.outcome import Report
 
 FORMATS = ("text", "json")
 
@@ -19,6 +19,10 @@ def write(report: Report, format: str, stream: TextIO) -> None:
         from bnlint.report import json
 
         stream.write(json.render(report))
+    elif format == "text" and not report.findings and not report.diagnostics:
+        from bnlint.report.summary import summary
+
+        stream.write(summary(report) + "\n")
     elif format == "text":
         from bnlint.report import text
 

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from bnlint.finding import Report, Severity, Verdict
+from bnlint.finding import Severity, Verdict
+from bnlint.outcome import Report
 
 VERSION = 1
 

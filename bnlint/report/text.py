@@ -6,17 +6,18 @@ width; elsewhere each stays one line, so that nothing is lost to a log or to ``g
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from bnlint.finding import Diagnostic, Finding, Location, Report, Severity, Verdict, Verification
+from bnlint.finding import Diagnostic, Finding, Location, Severity, Verdict, Verification
+from bnlint.outcome import Report
 from bnlint.report.excerpt import clean, excerpt
 from bnlint.report.measured import conditions, rows
+from bnlint.report.summary import summary, versions_of
 from bnlint.source.decode import split_lines
 
 #: Room for a line of source where no terminal sets it.
@@ -162,7 +163,7 @@ class _Page:
 
     def _verification(self, verification: Verification) -> Iterator[Text]:
         where = f" on {verification.device}" if verification.device else ""
-        where += f" ({_versions(verification.versions)})" if verification.versions else ""
+        where += f" ({versions_of(verification.versions)})" if verification.versions else ""
         label = Text.assemble(
             ("verified: ", _LABEL),
             (verification.verdict.value, _VERDICT[verification.verdict]),
@@ -192,53 +193,9 @@ class _Page:
         return lines[at.line - 1] if 0 < at.line <= len(lines) else None
 
 
-def summary(report: Report) -> str:
-    """The last line: how much was found, and what became of it."""
-    findings = report.findings
-    checked = _count(report.files, "file")
-    problems = f"; {_count(len(report.diagnostics), 'problem')}" if report.diagnostics else ""
-    if not findings:
-        if not report.files:
-            return f"No Python files to check{problems}."
-        return f"No findings in {checked}{problems}."
-    if report.verified:
-        return f"{_count(len(findings), 'finding')}: {_verdicts(findings)}{problems}"
-    severities = Counter(finding.severity for finding in findings)
-    kinds = ", ".join(
-        str(severities[kind]) + " info" if kind is Severity.INFO else _count(severities[kind], kind.value)
-        for kind in Severity
-        if severities[kind]
-    )
-    places = _count(len({finding.location.path for finding in findings}), "file")
-    return f"{_count(len(findings), 'finding')} in {places} ({kinds}); {checked} checked{problems}"
-
-
-def _verdicts(findings: Sequence[Finding]) -> str:
-    """``2 confirmed, 1 refuted, 0 inconclusive · cpu · torch 2.13.0``"""
-    verifications = [finding.verification for finding in findings if finding.verification is not None]
-    counts = Counter(verification.verdict for verification in verifications)
-    told = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict]
-    if len(verifications) < len(findings):
-        told.append(f"{len(findings) - len(verifications)} without experiment")
-    devices = dict.fromkeys(verification.device for verification in verifications if verification.device)
-    versions = {
-        name: version for verification in verifications for name, version in verification.versions.items()
-    }
-    parts = [", ".join(told), ", ".join(devices), _versions(versions)]
-    return " · ".join(part for part in parts if part)
-
-
-def _versions(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
 def _span(at: Location, line: str) -> tuple[int, int]:
     """0-based start and end of ``at`` in its first line; one of several lines reaches to its end."""
     return at.column - 1, at.end_column - 1 if at.end_line == at.line else len(line)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _one_line(text: str) -> str:

@@ -261,7 +261,7 @@ class Machine(ABC):
             except FileError:
                 if not scope.imported:
                     raise
-                known = ()
+                return ()  # not kept: where the file itself is linted, this is reported
             scope.source.lowered[segment] = known
         return known
 

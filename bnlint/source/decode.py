@@ -25,8 +25,8 @@ def decode(data: bytes) -> str:
     mark, data = (BOM_UTF8, data.removeprefix(BOM_UTF8)) if data.startswith(BOM_UTF8) else (b"", data)
     try:
         # Python reads a coding comment even where its line is not UTF-8; tokenize does not, so it gets ASCII.
-        head = io.BytesIO(mark + _NOT_ASCII.sub(b"?", data))
-        encoding, _ = tokenize.detect_encoding(head.readline)
+        head = b"\n".join(data.split(b"\n", 2)[:2])  # where a coding comment can stand
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(mark + _NOT_ASCII.sub(b"?", head)).readline)
     except SyntaxError as error:
         raise FileError(f"{_first_line(error)}; mend the coding comment") from error
     try:

@@ -8,14 +8,13 @@ what the settings exclude, and virtual environments.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from pathspec import GitIgnoreSpec
+from bnlint.source.ignore import Patterns
 
-from bnlint.finding import Diagnostic
-from bnlint.rule import FILE_ERROR_CODE
-from bnlint.source.decode import split_lines
+if TYPE_CHECKING:
+    from bnlint.finding import Diagnostic
 
 #: What the setting ``exclude`` replaces. ``build`` and ``dist`` are not here: they can be packages, and where
 #: they are build products git ignores them.
@@ -41,25 +40,11 @@ DEFAULT_EXCLUDE = (
 )
 
 
-@dataclass(frozen=True)
-class SourceFile:
+class SourceFile(NamedTuple):
     """``path`` opens the file; ``shown`` names it in reports, relative to the working directory."""
 
     path: str
     shown: str
-
-
-@dataclass(frozen=True)
-class Patterns:
-    """gitignore patterns and the directory they are relative to."""
-
-    root: str
-    spec: GitIgnoreSpec
-
-    def decides(self, path: str, is_directory: bool) -> bool | None:
-        """Whether ``path``, which lies below ``root``, is left out; ``None`` where no pattern says so."""
-        below = path[len(self.root) :].lstrip(os.sep).replace(os.sep, "/")
-        return self.spec.check_file(below + "/" if is_directory else below).include
 
 
 def discover(paths: Iterable[str], exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
@@ -83,11 +68,6 @@ def discover(paths: Iterable[str], exclude: Patterns) -> Iterator[SourceFile | D
             yield item
 
 
-def patterns(root: str, lines: Iterable[str]) -> Patterns:
-    """The valid ones among gitignore ``lines``; git passes over invalid ones in silence."""
-    return Patterns(root, GitIgnoreSpec.from_lines(filter(is_pattern, lines)))
-
-
 def shown(path: str) -> str:
     """``path`` as reports name it."""
     try:
@@ -107,39 +87,50 @@ def repository_root(directory: str) -> str | None:
 
 def _walk(top: str, exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
     if not _contains(exclude.root, top):
-        exclude = Patterns(top, exclude.spec)
+        exclude = exclude.at(top)
     root = repository_root(top)
     layers = [] if root is None else _ignore_files([*_upward(os.path.dirname(top), root)][::-1])
     # A directory that is named although it is left out is meant: what left it out does not count below it.
     layers = [layer for layer in layers if not layer.decides(top, is_directory=True)]
     if top != exclude.root and exclude.decides(top, is_directory=True):
-        exclude = patterns(top, [])
+        exclude = Patterns(top, [])
 
+    name = _names_below(top)
     # A stack, not recursion: directories can nest deeper than Python's.
     stack: list[tuple[str, bool, list[Patterns]]] = [(top, True, layers)]
     while stack:
         path, is_directory, layers = stack.pop()
         if not is_directory:
-            yield SourceFile(path, shown(path))
+            yield SourceFile(path, name(path))
             continue
         try:
             with os.scandir(path) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
+                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
             yield _problem(path, f"cannot be listed: {error.strerror}; check its permissions or exclude it")
             continue
-        if path != top and any(entry.name == "pyvenv.cfg" for entry in entries):
+        names = {entry.name for entry in entries}
+        if path != top and "pyvenv.cfg" in names:
             continue  # a virtual environment under any name
-        if any(entry.name == ".gitignore" for entry in entries):
+        if ".gitignore" in names:
             layers = layers + _ignore_files([path])
-        for entry in reversed(entries):
+        for entry in entries:
             is_directory = entry.is_dir(follow_symlinks=False)
             # is_file() passes over pipes, which would never end, and over dangling links, which editors make.
             if not (is_directory or (entry.name.endswith(".py") and _is_file(entry))):
                 continue
-            if exclude.decides(entry.path, is_directory) or _ignored(entry.path, is_directory, layers):
+            if exclude.decides_in_turn(entry.path, is_directory) or _ignored(entry.path, is_directory, layers):
                 continue
             stack.append((entry.path, is_directory, layers))
+
+
+def _names_below(top: str) -> Callable[[str], str]:
+    """What ``shown`` says of a path below ``top``, only faster."""
+    if _contains(top, os.getcwd()) and top != os.getcwd():
+        return shown
+    prefix = "" if top == os.getcwd() else shown(top).rstrip("/") + "/"
+    below = len(top.rstrip(os.sep)) + 1
+    return lambda path: prefix + path[below:].replace(os.sep, "/")
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -151,11 +142,13 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 def _ignored(path: str, is_directory: bool, layers: Sequence[Patterns]) -> bool:
     """Whether git ignores ``path``: the deepest ``.gitignore`` that says something decides."""
-    decisions = (layer.decides(path, is_directory) for layer in reversed(layers))
+    decisions = (layer.decides_in_turn(path, is_directory) for layer in reversed(layers))
     return next((decision for decision in decisions if decision is not None), False)
 
 
 def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
+    from bnlint.source.decode import split_lines
+
     layers = []
     for directory in directories:
         try:
@@ -165,17 +158,8 @@ def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
                 lines = split_lines(file.read())
         except OSError:
             continue  # none there; one that cannot be read excludes nothing, as with git
-        layers.append(patterns(directory, lines))
+        layers.append(Patterns(directory, lines))
     return layers
-
-
-def is_pattern(line: str) -> bool:
-    """Whether ``line`` is valid in a ``.gitignore`` file."""
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except ValueError:
-        return False
-    return True
 
 
 def _upward(directory: str, last: str | None = None) -> Iterator[str]:
@@ -195,4 +179,7 @@ def _contains(directory: str, path: str) -> bool:
 
 
 def _problem(path: str, message: str) -> Diagnostic:
+    from bnlint.finding import Diagnostic
+    from bnlint.rule import FILE_ERROR_CODE
+
     return Diagnostic(shown(path), 1, 1, FILE_ERROR_CODE, message)

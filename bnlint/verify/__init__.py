@@ -8,9 +8,12 @@ framework is imported in this process. This module stays light, because the comm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bnlint.errors import UsageError
-from bnlint.finding import Finding
+
+if TYPE_CHECKING:
+    from bnlint.finding import Finding
 
 #: ``auto`` is CUDA or ROCm where there is one, then MPS, else the CPU.
 DEVICES = ("auto", "cpu", "cuda", "mps")
