@@ -7,8 +7,8 @@ from typing import Any
 
 #: Under which the measurement was made, told in one line of its own.
 CONDITIONS = ("input", "dtype", "seed", "chosen")
-#: Already said by the verdict's reason.
-_SAID = ("layer",)
+#: Already said by the verdict's reason, or of use to programs only.
+_UNSAID = ("layer", "tolerance")
 
 
 def share(value: float) -> str:
@@ -70,7 +70,7 @@ _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
 def rows(measurements: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each measurement, for people, in a sensible order."""
     known = [key for key in _LABELS if key in measurements]
-    others = [key for key in measurements if key not in _LABELS and key not in (*CONDITIONS, *_SAID)]
+    others = [key for key in measurements if key not in _LABELS and key not in (*CONDITIONS, *_UNSAID)]
     result = []
     for key in known + others:
         label, write = _LABELS.get(key, (key.replace("_", " "), number))

@@ -23,9 +23,7 @@ TIME_LIMIT = 120.0
 LONGEST_TIME_LIMIT = 86_400.0
 
 
-def verify(
-    findings: Sequence[Finding], device: str = "auto", time_limit: float = TIME_LIMIT
-) -> list[Finding]:
+def verify(findings: Sequence[Finding], device: str = "auto", time_limit: float = TIME_LIMIT) -> list[Finding]:
     """Return the findings, in their order, each with its ``Verification``.
 
     ``device`` is one of ``DEVICES``; ``time_limit`` is in seconds, for each framework's child process as a

@@ -71,10 +71,10 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _answer(backend: Backend, experiment: Experiment, known: dict[str, Facts]) -> dict[str, Any]:
-    """Measure each layer once per kind of experiment (``known``), and the source's own input if it is given."""
+    """Measure each layer once per question (``known``), and the source's own input if it is given."""
     layers = []
     for layer in experiment.layers:
-        key = json.dumps([experiment.kind, layer.kind, layer.arguments, layer.chosen])
+        key = json.dumps([experiment.kind, experiment.options, layer.kind, layer.arguments, layer.chosen])
         if key not in known:
             known[key] = _measured(backend, experiment, layer)
         layers.append(known[key])
@@ -100,7 +100,7 @@ def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_sou
             return backend.outputs(experiment.kind, layer, experiment.input, device)
         return {
             "layer": describe(layer.kind, layer.arguments),
-            **backend.measure(experiment.kind, layer, device),
+            **backend.measure(experiment, layer, device),
         }
 
     try:

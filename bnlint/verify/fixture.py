@@ -7,6 +7,7 @@ accident and every finding would look refuted.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 SEED = 1234
@@ -27,8 +28,15 @@ MAX_FEATURES = 4096
 #: Values in the largest input from the source that is run as it stands (256 MiB as float32).
 MAX_ELEMENTS = 2**26
 
+#: Batches of an epoch, and of a training in which something was meant to stay frozen.
+EPOCH_BATCHES = 8
+FREEZE_BATCHES = 50
+
 #: Channels for the statistics of statistics (momentum memory), whatever the source has.
 MEMORY_CHANNELS = 64
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def plain(value: float | None) -> float | None:
@@ -42,7 +50,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """An exception's message as one line, its type first where the message alone says little."""
-    text = " ".join(str(error).split())
+    text = " ".join(_COLOUR.sub("", str(error)).split())
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -37,9 +37,7 @@ def run(
     verifications: dict[str, list[Verification]] = {}
     waiting: dict[str, Future[tuple[dict[int, dict[str, Any]], str]]] = {}
     with ExitStack() as stack:
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True)
-        )
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True))
         threads = stack.enter_context(ThreadPoolExecutor(max_workers=max(1, len(batches))))
         for framework, experiments in batches.items():
             engine = _engine(framework, path)
@@ -177,13 +175,11 @@ def _environment(engine: str, device: str, folder: str) -> dict[str, str]:
     return environment
 
 
-def _verification(
-    framework: str, experiment: Experiment, answer: dict[str, Any] | None, ending: str
-) -> Verification:
+def _verification(framework: str, experiment: Experiment, answer: dict[str, Any] | None, ending: str) -> Verification:
     if answer is None:
         return _inconclusive(ending, framework)
     verdict, reason = judge(experiment.kind, answer["layers"])
-    measurements = reported(answer["layers"])
+    measurements = reported(experiment.kind, answer["layers"])
     outputs = answer["outputs"]
     if "error" in outputs:
         reason += f"; the source's own input could not be run: {outputs['error']}"

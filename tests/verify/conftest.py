@@ -44,12 +44,8 @@ TORCH: Mapping[str, Experiment] = {
     "dropout": experiment("mode-gap", layer("torch.nn.Dropout", p=0.5)),
     "dropout p=0": experiment("mode-gap", layer("torch.nn.Dropout", p=0)),
     "mixed": experiment("mode-gap", batch_norm(track_running_stats=False), batch_norm(momentum=0.3)),
-    "mixed with unknown": experiment(
-        "mode-gap", batch_norm(track_running_stats=False), layer("torch.nn.Mystery")
-    ),
-    "all refuted": experiment(
-        "mode-gap", layer("torch.nn.Dropout", p=0), batch_norm(track_running_stats=False)
-    ),
+    "mixed with unknown": experiment("mode-gap", batch_norm(track_running_stats=False), layer("torch.nn.Mystery")),
+    "all refuted": experiment("mode-gap", layer("torch.nn.Dropout", p=0), batch_norm(track_running_stats=False)),
     **{
         name: experiment("mode-gap", layer(f"torch.nn.{name}", num_features=8))
         for name in ("BatchNorm1d", "BatchNorm3d", "SyncBatchNorm")
@@ -143,9 +139,7 @@ def on_keras_with_torch() -> Answers:
     _need("keras", "torch")
     with pytest.MonkeyPatch.context() as patch:
         is_installed = runner._is_installed
-        patch.setattr(
-            runner, "_is_installed", lambda name, path: name != "tensorflow" and is_installed(name, path)
-        )
+        patch.setattr(runner, "_is_installed", lambda name, path: name != "tensorflow" and is_installed(name, path))
         return dict(zip(KERAS, answers(list(KERAS.values())), strict=True))
 
 

@@ -17,8 +17,7 @@ Ask = Callable[..., list[Verification]]
 Answers = Mapping[str, Verification]
 
 QUESTION = (
-    "import torch; print("
-    "'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else '')"
+    "import torch; print('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else '')"
 )
 
 
@@ -59,7 +58,5 @@ def test_the_gpu_gives_the_same_verdicts(
     for (name, experiment), answer in zip(torch_experiments.items(), answers, strict=True):
         assert answer.verdict is on_torch[name].verdict, f"{name}: {answer.reason}"
         if answer.measurements and experiment.kind == "eps-gap":
-            assert answer.measurements["scale"] == pytest.approx(
-                on_torch[name].measurements["scale"], rel=1e-5
-            )
+            assert answer.measurements["scale"] == pytest.approx(on_torch[name].measurements["scale"], rel=1e-5)
         assert answer.device == accelerator()

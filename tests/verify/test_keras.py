@@ -52,9 +52,7 @@ def test_the_axis_of_the_source_is_kept(on_keras: Answers) -> None:
     ("name", "reason"),
     [("rejected", "no_such_argument"), ("unknown layer", "keras.layers.Dense is no layer")],
 )
-def test_what_cannot_be_measured_is_inconclusive_in_one_line(
-    on_keras: Answers, name: str, reason: str
-) -> None:
+def test_what_cannot_be_measured_is_inconclusive_in_one_line(on_keras: Answers, name: str, reason: str) -> None:
     assert on_keras[name].verdict is Verdict.INCONCLUSIVE
     assert reason in on_keras[name].reason
     assert "\n" not in on_keras[name].reason

@@ -69,9 +69,7 @@ def test_identical_experiments_are_run_once(
     assert planned.places[:4] == [("torch", 0), ("keras", 0), ("torch", 1), ("torch", 0)]
 
 
-def test_without_an_experiment_no_child_is_started(
-    make_finding: MakeFinding, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_an_experiment_no_child_is_started(make_finding: MakeFinding, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> list[str]:
         raise AssertionError("a child was started")
 
@@ -93,8 +91,7 @@ def test_findings_keep_their_order_and_everything_else(
 ) -> None:
     fake_child("for i in range(len(request['experiments'])): answer(i)")
     findings = [
-        make_finding(e, path)
-        for e, path in ((torch_experiment, "b.py"), (None, "c.py"), (keras_experiment, "a.py"))
+        make_finding(e, path) for e, path in ((torch_experiment, "b.py"), (None, "c.py"), (keras_experiment, "a.py"))
     ]
     verified = verify(findings)
     assert [its.location.path for its in verified] == ["b.py", "c.py", "a.py"]
@@ -205,16 +202,11 @@ def test_a_framework_that_is_not_installed_names_the_command(
 def test_a_framework_that_cannot_be_imported_says_why(
     only_standard_library: None, tmp_path: Path, ask: Ask, torch_experiments: Mapping[str, Experiment]
 ) -> None:
-    (tmp_path / "torch.py").write_text(
-        "print('on the way')\nraise ImportError('libnothing.so: not\\nfound')\n"
-    )
+    (tmp_path / "torch.py").write_text("print('on the way')\nraise ImportError('libnothing.so: not\\nfound')\n")
     sys.path.append(str(tmp_path))
     for answer in ask([torch_experiments["seed"], torch_experiments["dropout"]]):
         assert answer.verdict is Verdict.INCONCLUSIVE
-        assert (
-            answer.reason
-            == "torch is installed but cannot be imported: ImportError: libnothing.so: not found"
-        )
+        assert answer.reason == "torch is installed but cannot be imported: ImportError: libnothing.so: not found"
 
 
 def test_what_a_framework_prints_does_not_reach_the_answers(
@@ -230,9 +222,7 @@ def test_what_a_framework_prints_does_not_reach_the_answers(
 def test_the_users_modules_are_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_finding: MakeFinding, torch_experiment: Experiment
 ) -> None:
-    trap = (
-        f"import pathlib; pathlib.Path({str(tmp_path)!r}, 'trapped').touch(); raise SystemExit('trapped')\n"
-    )
+    trap = f"import pathlib; pathlib.Path({str(tmp_path)!r}, 'trapped').touch(); raise SystemExit('trapped')\n"
     for folder in (".", "src", "lib"):
         for name in ("torch", "random", "json", "bnlint", "sitecustomize"):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -258,9 +248,7 @@ def test_the_users_modules_are_not_imported(
     assert not (tmp_path / "trapped").exists()
 
 
-def test_the_linted_project_is_not_on_the_childs_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_linted_project_is_not_on_the_childs_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, elsewhere, library = tmp_path / "here", tmp_path / "elsewhere", tmp_path / "library"
     packages = here / ".venv" / "lib" / "site-packages"
     for folder in (packages, elsewhere / "package", library):
@@ -297,9 +285,7 @@ def test_no_framework_is_imported_in_this_process(torch_experiment: Experiment) 
         print(sorted({{"torch", "tensorflow", "keras", "numpy"}} & sys.modules.keys()))
         """
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
 
 
@@ -320,7 +306,7 @@ def test_running_out_of_memory_falls_back_to_the_cpu(torch_experiments: Mapping[
             self.device = "cuda"
             self.versions: dict[str, str] = {}
 
-        def measure(self, kind: str, layer: Any, device: str) -> dict[str, Any]:
+        def measure(self, experiment: Experiment, layer: Any, device: str) -> dict[str, Any]:
             if device != "cpu":
                 raise MemoryError("out of memory")
             return {"gap": 0.5, "p": 0.5}

@@ -102,9 +102,7 @@ def test_a_layer_that_cannot_be_rebuilt_keeps_the_rest_from_being_refuted(on_tor
         ("momentum inf", "finite"),
     ],
 )
-def test_what_cannot_be_measured_is_inconclusive_in_one_line(
-    on_torch: Answers, name: str, reason: str
-) -> None:
+def test_what_cannot_be_measured_is_inconclusive_in_one_line(on_torch: Answers, name: str, reason: str) -> None:
     answer = on_torch[name]
     assert answer.verdict is Verdict.INCONCLUSIVE
     assert reason in answer.reason

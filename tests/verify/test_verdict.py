@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bnlint.finding import Verdict
-from bnlint.verify.verdict import effective_batches, expected_ratio, judge, reported
+from bnlint.verify.judges.hyperparameters import effective_batches, expected_ratio
+from bnlint.verify.verdict import judge, reported
 
 CONFIRMED, REFUTED, INCONCLUSIVE = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.INCONCLUSIVE
 
@@ -87,8 +88,10 @@ def test_several_layers(layers: list[dict[str, Any]], verdict: Verdict) -> None:
 def test_the_layer_with_the_largest_effect_is_reported() -> None:
     layers = [facts("BatchNorm1d()", gap=0.2, p=0), facts("BatchNorm2d()", gap=0.9, p=0), facts(error="odd")]
     assert judge("mode-gap", layers)[1].startswith("BatchNorm2d()")
-    assert reported(layers) == {"layer": "BatchNorm2d()", "gap": 0.9, "p": 0, "layers_measured": 2}
-    assert reported([facts(error="odd")]) == {}
+    measured = reported("mode-gap", layers)
+    assert "confirmed above 0.001" in measured.pop("tolerance")
+    assert measured == {"layer": "BatchNorm2d()", "gap": 0.9, "p": 0, "layers_measured": 2}
+    assert reported("mode-gap", [facts(error="odd")]) == {}
 
 
 def test_the_theory_of_momentum() -> None:

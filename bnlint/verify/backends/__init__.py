@@ -6,13 +6,17 @@ bnlint itself is type-checked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
-from bnlint.experiment import InputSpec, LayerSpec
+from bnlint.experiment import Experiment, InputSpec, LayerSpec, Scalar
 
 #: What is known about one layer after measuring: plain numbers, strings and lists.
 Facts = dict[str, Any]
+
+#: What a kind of experiment needs to know beside the layer.
+Options = Mapping[str, Scalar]
 
 
 class CannotMeasure(Exception):
@@ -25,8 +29,8 @@ class Backend(Protocol):
     device: str
     versions: dict[str, str]
 
-    def measure(self, kind: str, layer: LayerSpec, device: str) -> Facts:
-        """Answer the experiment ``kind`` for one layer; raises ``CannotMeasure`` or what the framework raises."""
+    def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
+        """Answer the experiment for one of its layers; raises ``CannotMeasure`` or what the framework raises."""
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         """What a fresh layer makes of the source's own input."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from bnlint.experiment import CHOSEN_FEATURES, InputSpec, LayerSpec, Scalar
+from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, Scalar
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts
 from bnlint.verify.fixture import plain
@@ -48,19 +48,17 @@ class KerasBackend:
         engine: Any = tf if tf is not None else import_module(BACKEND)
         self.versions = {"keras": str(keras.__version__), BACKEND: str(engine.__version__)}
 
-    def measure(self, kind: str, layer: LayerSpec, device: str) -> Facts:
-        if kind not in EXPERIMENTS:
-            raise CannotMeasure(f"there is no experiment of kind {kind!r} for keras")
+    def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
+        if experiment.kind not in EXPERIMENTS:
+            raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for keras")
         with _scope(device):
-            return EXPERIMENTS[kind](Rebuilt(layer))
+            return EXPERIMENTS[experiment.kind](Rebuilt(layer))
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         if kind != "inference-gap":
             return {}
         if math.prod(source.shape) > fixture.MAX_ELEMENTS:
-            raise CannotMeasure(
-                f"the source's input {fixture.shape_text(source.shape)} is too large to be run here"
-            )
+            raise CannotMeasure(f"the source's input {fixture.shape_text(source.shape)} is too large to be run here")
         x = np.full(source.shape, source.fill, dtype="float32")
         facts: Facts = {"source_input": f"{fixture.shape_text(source.shape)} filled with {source.fill:g}"}
         rebuilt = Rebuilt(layer, source.shape)
@@ -81,7 +79,7 @@ class KerasBackend:
 
 def open_backend(device: str) -> KerasBackend:
     if tf is None:
-        from bnlint.verify.backends.torch import pick_device
+        from bnlint.verify.backends.torch.device import pick_device
 
         return KerasBackend(pick_device(device))
     accelerators = tf.config.list_physical_devices("GPU")

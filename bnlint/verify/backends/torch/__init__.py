@@ -1,0 +1,63 @@
+"""PyTorch: rebuild one ``torch.nn`` layer at a time and measure it, each kind of experiment in a module of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bnlint.experiment import Experiment, InputSpec, LayerSpec
+from bnlint.verify import fixture
+from bnlint.verify.backends import CannotMeasure, Facts, Options
+from bnlint.verify.backends.torch import (
+    eps_gap,
+    mode_gap,
+    momentum_memory,
+)
+from bnlint.verify.backends.torch.device import pick_device
+from bnlint.verify.backends.torch.rebuilt import Rebuilt, seeded, torch
+from bnlint.verify.fixture import plain
+
+#: The kinds of experiment, each ``measure(layer, device, options)``.
+EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
+    "mode-gap": mode_gap.measure,
+    "momentum-memory": momentum_memory.measure,
+    "eps-gap": eps_gap.measure,
+}
+
+
+class TorchBackend:
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.versions = {"torch": str(torch.__version__)}
+        # The tensors are so small that a second thread costs more than it saves, many times more on a busy machine.
+        torch.set_num_threads(1)
+
+    def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
+        if experiment.kind not in EXPERIMENTS:
+            raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for torch")
+        with torch.no_grad():
+            return EXPERIMENTS[experiment.kind](layer, device, experiment.options)
+
+    def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
+        if kind != "mode-gap":
+            return {}
+        named = layer.arguments.get("num_features")
+        if max(math.prod(source.shape), named if isinstance(named, int) else 0) > fixture.MAX_ELEMENTS:
+            raise CannotMeasure(f"the source's input {fixture.shape_text(source.shape)} is too large to be run here")
+        x = torch.full(source.shape, source.fill, dtype=torch.float32, device=device)
+        facts: Facts = {"source_input": f"{fixture.shape_text(source.shape)} filled with {source.fill:g}"}
+        with torch.no_grad():
+            for mode, training in (("train", True), ("eval", False)):
+                output = seeded(Rebuilt(layer, device, like=x).fresh().train(training), x).double()
+                facts[f"output_{mode}"] = plain(output.mean().item())
+                spread = (output.max() - output.min()).item()
+                if spread > 1e-6 * max(1.0, output.abs().max().item()):
+                    facts[f"output_{mode}_spread"] = plain(spread)
+        return facts
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
+
+
+def open_backend(device: str) -> TorchBackend:
+    return TorchBackend(pick_device(device))

@@ -1,0 +1,28 @@
+"""``eps-gap``: the layer against itself with the default eps, where running and batch variance are 1.
+
+There the output is scaled by 1 / sqrt(1 + eps).
+"""
+
+from __future__ import annotations
+
+from bnlint.experiment import LayerSpec
+from bnlint.verify.backends import CannotMeasure, Facts, Options
+from bnlint.verify.backends.torch.rebuilt import Rebuilt, relative
+from bnlint.verify.fixture import plain
+
+DEFAULT_EPS = 1e-5
+
+
+def measure(spec: LayerSpec, device: str, options: Options) -> Facts:
+    rebuilt = Rebuilt(spec, device)
+    if not rebuilt.normalises:
+        raise CannotMeasure(f"{rebuilt.name} has no eps")
+    x = rebuilt.input(mean=0.0, sd=1.0)
+    evaluated = rebuilt.fresh().eval()(x)
+    return {
+        **rebuilt.facts(x),
+        "eps": plain(float(rebuilt.fresh().eps)),
+        "gap_eval": plain(relative(evaluated, rebuilt.fresh(eps=DEFAULT_EPS).eval()(x))),
+        "gap_train": plain(relative(rebuilt.fresh()(x), rebuilt.fresh(eps=DEFAULT_EPS)(x))),
+        "scale": plain((evaluated.cpu().double().norm() / x.cpu().double().norm()).item()),
+    }

@@ -1,0 +1,30 @@
+"""Thresholds and words that several judges share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bnlint.finding import Verdict
+
+Facts = Mapping[str, Any]
+Judgement = tuple[Verdict, str]
+
+# Relative L2 distance of two outputs. Two modes that compute the same agree to float32 noise (below 1e-6 as
+# measured, exactly 0 on the CPU); BatchNorm with running statistics away from the batch's gives 0.1 and more.
+GAP_CONFIRMED = 1e-3
+GAP_REFUTED = 1e-5
+MODES_TOLERANCE = f"gap: confirmed above {GAP_CONFIRMED:g}, refuted up to {GAP_REFUTED:g}"
+
+# Largest change of a sample's output when its batch-mates are taken away, relative to the largest output:
+# 3e-7 in eval mode, 0.1 to 5 in train mode, so this cut leaves more than two orders on both sides.
+DEPENDENCE_CONFIRMED = 1e-4
+
+
+def is_instance_norm(facts: Facts) -> bool:
+    """It normalises each sample by itself, so that its train mode does not depend on the batch."""
+    return str(facts["layer"]).startswith("InstanceNorm")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
