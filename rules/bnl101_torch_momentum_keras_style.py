@@ -65,7 +65,9 @@ class TorchMomentumKerasStyle(Rule):
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
 
     def concerns(self, data: bytes) -> bool:
-        return super().concerns(data) and _NUMBER.search(data) is not None
+        # The layers whose momentum is set may all stand in other files.
+        named = super().concerns(data) or b".momentum" in data
+        return named and _NUMBER.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for copied in copied_momenta(file, "torch"):

@@ -11,6 +11,10 @@ from bnlint.semantics.events import FileFacts, Forward, Freeze, Layer
 from bnlint.semantics.intent import is_deliberate, is_test_file, modes_in_training
 
 
+# A teacher's statistics are to stay; those of a mean teacher are averages, and its parameters are written to.
+_FROZEN_ALL_THE_SAME = frozenset({"teacher"})
+
+
 class FreezeByRequiresGrad(Rule):
     """A part is frozen by `requires_grad = False` alone, and its BatchNorm goes on moving its statistics.
 
@@ -67,7 +71,7 @@ class FreezeByRequiresGrad(Rule):
         if not file.complete or is_test_file(file):
             return
         for forward in file.forwards:
-            if forward.framework != "torch" or not forward.frozen or is_deliberate(forward):
+            if forward.framework != "torch" or not forward.frozen or is_deliberate(forward, _FROZEN_ALL_THE_SAME):
                 continue
             if not modes_in_training(file, forward):
                 continue

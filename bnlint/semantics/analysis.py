@@ -53,7 +53,8 @@ def _relevant(source: Source, marks: Marks | None) -> list[Segment]:
         return list(source.segments)
     found = {segment for segment in source.segments if is_marked(segment.text, marks)}
     names: set[str] = set()
-    while more := {name for segment in found if segment.role is Role.DEFINITION for name in segment.binds} - names:
+    defining = (Role.DEFINITION, Role.ASSIGNMENT)
+    while more := {name for segment in found if segment.role in defining for name in segment.binds} - names:
         names |= more
         found |= {segment for segment in source.segments if not names.isdisjoint(_words(segment.text))}
     return [segment for segment in source.segments if segment in found]
@@ -158,6 +159,8 @@ def _run_class(machine: Interpreter, cls: Class, marks: Marks | None, relevant: 
             if not in_own_hands and method.name != "training_step":  # Lightning runs that in the modes it finds
                 machine.forget_modes(frozenset({receiver}))
             after = _run_root(machine, method, None if "staticmethod" in method.decorators else receiver)
+            if not in_own_hands:
+                after.modes = entry.modes.copy()
             entry = entry.join(after)
     machine.state = outside
 

@@ -236,6 +236,8 @@ class Expressions(Machine):
         assert self.state is not None
         if name == "training" and instance.framework == "torch":
             return frozenset({SavedMode(instance, self.state.mode_of(instance))})
+        if name in ("forward", "__call__") and instance.framework == "torch":
+            return frozenset({Method(instance, name)})  # the same as calling it
         held = self.state.slots.get((instance, name))
         if held is not None:
             return held

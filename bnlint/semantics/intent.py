@@ -149,8 +149,8 @@ def is_test_code(facts: FileFacts, forward: Forward, data: str | None = None) ->
     return is_test_file(facts) or (bool(in_test) and data is None)
 
 
-def is_deliberate(forward: Forward) -> bool:
-    """Whether a name around the call tells of a method that needs train mode."""
+def is_deliberate(forward: Forward, but: frozenset[str] = frozenset()) -> bool:
+    """Whether a name around the call tells of a method that needs train mode; ``but`` are words that tell nothing."""
     names = {*forward.where.functions, *forward.reads, forward.receiver or ""}
     for loop in forward.where.loops:
         names |= loop.reads
@@ -160,7 +160,7 @@ def is_deliberate(forward: Forward) -> bool:
     if (forward.receiver or "").rpartition(".")[2] in _GAN_LETTERS:
         return True
     found = [words(name) for name in names]
-    return any(_DELIBERATE & those or any(pair <= those for pair in _DELIBERATE_TOGETHER) for those in found)
+    return any((_DELIBERATE - but) & those or any(pair <= those for pair in _DELIBERATE_TOGETHER) for those in found)
 
 
 def _class_names(cls: Class) -> set[str]:

@@ -438,12 +438,12 @@ class Machine(ABC):
         assert self.state is not None
         self.facts.mode_managed.add(whole)
         parts = self.parts(whole)[0]
-        for part, certain in parts:
+        for part, _ in parts:  # one that may be missing is either here, or nowhere
             if kinds and not (isinstance(part, Instance) and part.kind in kinds):
                 continue
             known = self.state.mode_of(part)
             new = _thawing(known, mode, whole, parts) if mode.train is not None else _frozen(known, mode, whole)
-            self.state.modes[part] = new if certain or not known.known else known.join(new)
+            self.state.modes[part] = new
 
     def doubt_parts(self, whole: Instance | Mystery) -> None:
         """Anything in ``whole`` may have been replaced by something else."""
