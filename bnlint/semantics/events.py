@@ -77,11 +77,12 @@ class ModeCall:
     layers: list[Layer]
     where: Surroundings
     is_self: bool
+    owns_unknown: bool = False
 
 
 @dataclass(eq=False)
 class FlagSet:
-    """``module.training = value``."""
+    """``module.training = value``; ``statement`` is where that stands, if it is all of a statement."""
 
     location: Location
     receiver: str | None
@@ -89,6 +90,7 @@ class FlagSet:
     value: Value
     layers: list[Layer]
     where: Surroundings
+    statement: Location | None = None
 
 
 @dataclass(eq=False)
@@ -261,6 +263,69 @@ class StateUse:
     where: Surroundings
 
 
+@dataclass(eq=False)
+class BuiltInForward:
+    """``forward`` (or ``__call__``, as ``method`` says) of the class of modules ``cls`` builds layers that depend on
+    the mode, at ``location`` and as a ``what``, and applies them there.
+
+    ``conditions`` are the names in the tests that decide whether it does, None where nothing decides it; ``kept``
+    tells that the object keeps the layers.
+    """
+
+    location: Location
+    what: str
+    layers: list[Instance]
+    forward: Forward
+    cls: Class
+    method: str
+    conditions: frozenset[str] | None
+    kept: bool = False
+
+
+@dataclass(eq=False)
+class Unregistered:
+    """Modules are put into a plain ``container`` (``list``, ``tuple``, ``dict`` or ``set``) in an attribute of a
+    module, where nothing registers them.
+
+    ``display`` is where a list or tuple is written out that can be wrapped in ``nn.ModuleList``, whose name in the
+    file is ``wrapper``.
+    """
+
+    location: Location
+    attribute: str
+    container: str
+    cls: Class
+    layers: list[Layer]
+    display: Location | None
+    wrapper: str | None
+
+
+@dataclass(eq=False)
+class ModeOverride:
+    """A class of modules has a ``train`` or ``eval`` of its own that breaks the contract of ``nn.Module``: ``fault``,
+    ``loop`` and ``sure`` are as in ``bnlint.semantics.overrides``. ``layers`` are those of objects of the class.
+
+    ``parameter`` is where a parameter can be added and ``mode`` its name, ``parent_call`` where it can be handed on to
+    the only call of the parent's method, ``end`` the line after the body, which is indented by ``indent``, and
+    ``falls_off`` whether that line would be reached. ``returns`` tells that the method returns something.
+    """
+
+    location: Location
+    cls: Class
+    method: str
+    fault: str
+    loop: bool
+    sure: bool
+    mode: str
+    parameter: Location | None
+    parent_call: Location | None
+    end: Location | None
+    indent: int
+    falls_off: bool
+    returns: bool
+    layers: list[Layer] = field(default_factory=list)
+
+
 @dataclass
 class FileFacts:
     """Everything the rules read about one file.
@@ -291,6 +356,9 @@ class FileFacts:
     averages: list[Averaged] = field(default_factory=list)
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
+    built_in_forward: list[BuiltInForward] = field(default_factory=list)
+    unregistered: list[Unregistered] = field(default_factory=list)
+    overrides: list[ModeOverride] = field(default_factory=list)
     settled: set[Instance] = field(default_factory=set)
     mode_managed: set[Instance | Mystery] = field(default_factory=set)
     optimised: set[Instance | Mystery] = field(default_factory=set)
