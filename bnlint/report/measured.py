@@ -28,6 +28,13 @@ def exact(value: float) -> str:
     return text if set(text) & set(".en") else text + ".0"
 
 
+def _pair(
+    key: str, label: str, write: Callable[[float], str] = number
+) -> dict[str, tuple[str, Callable[[float], str]]]:
+    """The labels of a quantity that was measured as the source has it, and without the mistake."""
+    return {f"{key}_as_written": (f"{label}, as written", write), f"{key}_mended": (f"{label}, mended", write)}
+
+
 #: In the order in which they are shown; what is not named here comes after, under its own key.
 _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "source_input": ("input in the source", exact),
@@ -58,7 +65,39 @@ _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "eval_error": ("error in eval mode", share),
     "eval_error_converted": ("error in eval mode, 1 - momentum", share),
     "difference_from_converted": ("output's distance from that with 1 - momentum", share),
+    "exporter": ("exporter", str),
+    "method": ("method", str),
+    "container": ("container", str),
+    "buffers": ("buffers in the average", str),
+    "how": ("frozen by", str),
+    "on_layer": ("flag set on the layer itself", number),
+    "update_bn": ("update_bn in the source", number),
+    "mended_by": ("mended by", str),
     "batches": ("batches run", number),
+    "gap_to_mended": ("gap to the mended output", share),
+    "gap_between_two_calls": ("gap between two calls", share),
+    "gap_of_last_model": ("gap made by update_bn on the last model", share),
+    **_pair("batch_dependence", "dependence on the batch", share),
+    **_pair("output_change", "change of the input", share),
+    **_pair("batches_counted", "batches counted"),
+    **_pair("statistics_moved", "running statistics moved by"),
+    **_pair("relative_drift", "drift of the running statistics", share),
+    **_pair("statistics_distance", "distance of the running statistics", share),
+    "batches_counted_by_tracing": ("batches counted by tracing", number),
+    "statistics_moved_by_tracing": ("running statistics moved by tracing", number),
+    **_pair("state_entries", "entries in state_dict"),
+    "is_registered": ("the module knows the layer", number),
+    "layer_training_after_assignment": ("layer in train mode after the assignment", number),
+    **{
+        f"{part}_training_after_{method}": (f"{part} in train mode after {method}()", number)
+        for method in ("eval", "train")
+        for part in ("parent", "layer")
+    },
+    **{f"{method}_returns_self": (f"{method}() returns the module", number) for method in ("eval", "train")},
+    **{f"{method}_raises": (f"{method}() raises", str) for method in ("eval", "train")},
+    "raises": ("raised in train mode", str),
+    "raises_mended": ("raised in eval mode", str),
+    "eval_afterwards": ("eval() afterwards raises", str),
     "eps": ("eps", number),
     "gap_eval": ("gap to the default eps, eval mode", share),
     "gap_train": ("gap to the default eps, train mode", share),
