@@ -52,9 +52,29 @@ class Experiment:
     - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
+    These compare the layer as the source has it with the same layer mended (all torch):
+
+    - ``second-epoch``: is the epoch after a validation trained in the eval mode that the validation left?
+    - ``mode-in-forward`` (``method``: eval, train): does a mode that ``forward`` sets win over its caller's?
+    - ``freeze-drift`` (``how``: eval-then-train, requires-grad, refrozen, eval-only): do the running statistics of a
+      part that was meant to be frozen follow the new data?
+    - ``fresh-layer``: what is a layer that ``forward`` builds anew in each call after ``eval()``?
+    - ``container-reach`` (``container``: list, tuple, dict, ModuleList, ModuleDict, Sequential): does ``eval()``
+      reach a layer that is kept in this container?
+    - ``training-flag`` (``on_layer``: bool): does ``training = False`` on a module do what ``eval()`` does?
+    - ``mode-override`` (``method``: train, eval; ``fault``: no-mode-parameter, returns-none, ignores-mode, no-super,
+      shadowed, none): does the override keep the contract of ``train()`` and ``eval()``?
+    - ``mc-dropout``: does ``train()`` on the whole model, meant for its Dropout layers, switch these to batch
+      statistics?
+    - ``trace-parity``: can a trace made in train mode be put in eval mode?
+    - ``export-parity`` (``exporter``: qualified name; ``dynamo``: bool or None): does what is exported in train mode
+      compute what eval mode does?
+    - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
+    - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
+
     ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
     then says which part of the source could not be established. ``options`` are what a kind needs to know beside the
-    layers.
+    layers, named in parentheses above.
     """
 
     kind: str

@@ -8,8 +8,8 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import hyperparameters, modes
-from bnlint.verify.judges.common import MODES_TOLERANCE, Facts, Judgement
+from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training
+from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Kind:
     """How a kind of experiment is judged, and its thresholds in words, which go with the measurements."""
 
     judge: Callable[[Facts], Judgement | None]
-    tolerance: str
+    tolerance: str = GAP_TOLERANCE
 
 
 KINDS: dict[str, Kind] = {
@@ -26,6 +26,18 @@ KINDS: dict[str, Kind] = {
     "tape-step": Kind(modes.tape_step, modes.CHANGE_TOLERANCE),
     "momentum-memory": Kind(hyperparameters.momentum_memory, hyperparameters.MEMORY_TOLERANCE),
     "eps-gap": Kind(hyperparameters.eps_gap, hyperparameters.EPS_TOLERANCE),
+    "second-epoch": Kind(training.second_epoch, training.STILL_TOLERANCE),
+    "mode-in-forward": Kind(training.mode_in_forward, training.STILL_TOLERANCE),
+    "freeze-drift": Kind(training.freeze_drift, training.DRIFT_TOLERANCE),
+    "mc-dropout": Kind(training.mc_dropout),
+    "fresh-layer": Kind(reach.fresh_layer),
+    "container-reach": Kind(reach.container_reach),
+    "training-flag": Kind(reach.training_flag),
+    "mode-override": Kind(reach.mode_override, "exact: exceptions, return values and flags"),
+    "trace-parity": Kind(exporting.trace_parity),
+    "export-parity": Kind(exporting.export_parity),
+    "ema-buffers": Kind(averaging.ema_buffers),
+    "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
 }
 
 
@@ -67,6 +79,7 @@ def _effect(facts: Facts) -> float:
     """By which layers are compared: the first of these numbers that was measured."""
     for name in (
         "gap",
+        "gap_to_mended",
         "ratio",
         "gap_eval",
         "statistics_change_training_true",

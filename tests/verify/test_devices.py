@@ -50,13 +50,19 @@ def test_a_missing_device_is_named_for_keras_too(ask: Ask, keras_experiment: Exp
 
 @pytest.mark.gpu
 def test_the_gpu_gives_the_same_verdicts(
-    ask: Ask, torch_experiments: Mapping[str, Experiment], on_torch: Answers
+    ask: Ask,
+    torch_experiments: Mapping[str, Experiment],
+    torch_mistakes: Mapping[str, Experiment],
+    on_torch: Answers,
+    on_torch_mistakes: Answers,
 ) -> None:
     if not accelerator():
         pytest.skip("torch finds no GPU here")
-    answers = ask(list(torch_experiments.values()), "auto")
-    for (name, experiment), answer in zip(torch_experiments.items(), answers, strict=True):
-        assert answer.verdict is on_torch[name].verdict, f"{name}: {answer.reason}"
+    experiments = {**torch_experiments, **torch_mistakes}
+    on_cpu = {**on_torch, **on_torch_mistakes}
+    answers = ask(list(experiments.values()), "auto", time_limit=300)
+    for (name, experiment), answer in zip(experiments.items(), answers, strict=True):
+        assert answer.verdict is on_cpu[name].verdict, f"{name}: {answer.reason}"
         if answer.measurements and experiment.kind == "eps-gap":
             assert answer.measurements["scale"] == pytest.approx(on_torch[name].measurements["scale"], rel=1e-5)
         assert answer.device == accelerator()

@@ -6,7 +6,7 @@ bnlint itself is type-checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -46,3 +46,11 @@ def open_backend(framework: str, device: str) -> Backend:
     module = import_module(f"bnlint.verify.backends.{framework}")
     backend: Backend = module.open_backend(device)
     return backend
+
+
+def option(options: Options, name: str, known: Collection[str]) -> str:
+    """The option of this name, which must be one of ``known``; raises ``CannotMeasure``."""
+    value = options.get(name)
+    if not isinstance(value, str) or value not in known:
+        raise CannotMeasure(f"{name} must be one of {', '.join(known)} for this to be measured, not {value!r}")
+    return value

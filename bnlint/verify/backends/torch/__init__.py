@@ -1,4 +1,8 @@
-"""PyTorch: rebuild one ``torch.nn`` layer at a time and measure it, each kind of experiment in a module of its own."""
+"""PyTorch: rebuild one ``torch.nn`` layer at a time and measure it, each kind of experiment in a module of its own.
+
+Most kinds measure a pair: the layer as the source has it and *mended*, that is as it would be without the
+mistake, each on fresh copies. Where the two agree the finding is refuted, whatever the rule believed.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,21 @@ from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
+    container_reach,
+    ema_buffers,
     eps_gap,
+    export_parity,
+    freeze_drift,
+    fresh_layer,
+    mc_dropout,
     mode_gap,
+    mode_in_forward,
+    mode_override,
     momentum_memory,
+    second_epoch,
+    swa_buffers,
+    trace_parity,
+    training_flag,
 )
 from bnlint.verify.backends.torch.device import pick_device
 from bnlint.verify.backends.torch.rebuilt import Rebuilt, seeded, torch
@@ -22,6 +38,18 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "mode-gap": mode_gap.measure,
     "momentum-memory": momentum_memory.measure,
     "eps-gap": eps_gap.measure,
+    "second-epoch": second_epoch.measure,
+    "mode-in-forward": mode_in_forward.measure,
+    "freeze-drift": freeze_drift.measure,
+    "fresh-layer": fresh_layer.measure,
+    "container-reach": container_reach.measure,
+    "mode-override": mode_override.measure,
+    "training-flag": training_flag.measure,
+    "mc-dropout": mc_dropout.measure,
+    "trace-parity": trace_parity.measure,
+    "export-parity": export_parity.measure,
+    "ema-buffers": ema_buffers.measure,
+    "swa-buffers": swa_buffers.measure,
 }
 
 
