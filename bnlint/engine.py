@@ -21,7 +21,7 @@ from bnlint.semantics.project import Project
 from bnlint.source.decode import decode, split_lines
 from bnlint.source.dependencies import Dependencies
 from bnlint.source.dependencies import digest as digest_of
-from bnlint.source.marks import Marks
+from bnlint.source.marks import Mark
 from bnlint.suppress import suppressed
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def lint_text(
     return FileResult(tuple(findings), (), dependencies, digest)
 
 
-def marks(rules: Sequence[Rule]) -> Marks:
+def marks(rules: Sequence[Rule]) -> tuple[Mark, ...]:
     """What a statement contains that one of these rules is about."""
-    return tuple(sorted({rule.marks for rule in rules}))
+    return tuple(sorted({Mark(rule.marks, rule.callers) for rule in rules}))
 
 
 def internal_error(path: str, activity: str, error: Exception) -> Diagnostic:

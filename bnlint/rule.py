@@ -51,7 +51,7 @@ class Rule(ABC):
     ``needles`` decide which files are parsed at all: a file concerns the rule only if its bytes contain at
     least one needle of *every* group. They must be necessary conditions: a needle that a real case can lack
     makes the rule miss it. ``marks`` are regular expressions, *all* of which are found in a top-level statement that the
-    mistake can stand in: other statements are run only where these need them, or where they call them.
+    mistake can stand in: other statements are run only where these need them, or, where ``callers`` matter to the rule, where they call them.
     """
 
     code: ClassVar[str]
@@ -60,6 +60,7 @@ class Rule(ABC):
     default: ClassVar[bool] = True
     needles: ClassVar[tuple[tuple[bytes, ...], ...]]
     marks: ClassVar[tuple[str, ...]] = ()
+    callers: ClassVar[bool] = True
 
     @abstractmethod
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -30,7 +30,7 @@ MODEL_MARKS = (
     r"(?<!super\(\))\.(?:eval|train)\((?!self\.training|mode)|"
     r"\.(?:backward|load_state_dict|load_from_checkpoint|cuda|step)\(|"
     r"\.to\(\s*(?:\w+\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
-    r"(?i:model|net|network|classifier|encoder)\w*\s*=\s*\w"
+    r"(?<![\w.])(?i:model|net|network|classifier|encoder)\w*[ \t]*=[ \t]*[\w.]+\("
 )
 _NORM_CALL = r"(?:BatchNorm\dd|(?i:\bbn\d?|\bnorm_?(?:layer|func|cls|op)?|batch_?norm(?:ali[sz]ation)?))\("
 _ARGUMENT = r"(?:[^()=,]|\([^()]*\))+,\s*"

@@ -40,7 +40,8 @@ class FreezeUndoneByTrain(Rule):
     ```
 
     ## When it does not fire
-    When the part is put in eval mode again after the `train()`, when the class overrides `train()` to keep it frozen,
+    When the part is put in eval mode again after the `train()`, when its gradients are switched on again for a second
+    stage of training, when the class overrides `train()` to keep it frozen,
     when the `eval()` was one of the whole model (a validation), and where the model is not trained afterwards.
 
     ## How --verify confirms it
@@ -68,7 +69,7 @@ class FreezeUndoneByTrain(Rule):
             return
         for forward in file.forwards:
             if forward.framework == "torch" and modes_in_training(file, forward):
-                thawed = [layer for layer in forward.layers if _is_thawed(layer)]
+                thawed = [layer for layer in forward.layers if _is_thawed(layer) and not _is_released(file, layer)]
                 if thawed:
                     yield self._report(file, forward, thawed)
 
@@ -106,6 +107,11 @@ def _is_thawed(layer: Layer) -> bool:
         and mode.train is not None
         and mode.train.thawed is not None
     )
+
+
+def _is_released(file: FileFacts, layer: Layer) -> bool:
+    """Whether the program also switches the gradients of the frozen part on again: a second stage is meant."""
+    return any(freeze.undone and layer.instance in freeze.parts for freeze in file.freezes)
 
 
 def _experiment(layers: list[Layer]) -> Experiment:

@@ -67,7 +67,7 @@ class TraceInTrain(Rule):
     name: ClassVar[str] = "trace-in-train"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"trace",))
-    marks: ClassVar[tuple[str, ...]] = (r"\btrace(?:_module)?\b",)
+    marks: ClassVar[tuple[str, ...]] = (r"\bjit\.trace|(?<![.\w])trace(?:_module)?\(",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

@@ -72,7 +72,10 @@ class ExportInTrain(Rule):
         (b"torch",),
         (b"export", b"fuse", b"prepare_fx", b"prepare_qat", b"freeze"),
     )
-    marks: ClassVar[tuple[str, ...]] = (r"export\b|export_for_training|\bfuse\w*|\bprepare_\w+|\bfreeze\b",)
+    marks: ClassVar[tuple[str, ...]] = (
+        r"(?<!self\.)\b(?:export\w*|fuse\w*|prepare\w*|convert_fx|freeze)\(",
+        support.MODEL_MARKS,
+    )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

@@ -81,6 +81,8 @@ class EmaParamsOnly(Rule):
     marks: ClassVar[tuple[str, ...]] = (
         r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\b[^=\n]*=|_foreach_|buffers\(|load_state_dict|"
         + averages.RENEWING_MARKS,
+        r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\b[^=\n]*=|_foreach_",
+        r"parameters\(|state_dict\(",
     )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ from bnlint.semantics.machine import SLOTS_PER_STEP, Frame, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
-from bnlint.source.marks import Marks, is_marked
+from bnlint.source.marks import Mark
 from bnlint.source.parse import Role, Segment, Source
 
 _ROUNDS = 2
@@ -29,7 +29,7 @@ _SETS_A_MODE = re.compile(r"\.\s*(?:eval|train|training)\b|\b(?:is_)?training\s*
 _RECURSION_LIMIT = 20_000
 
 
-def analyse(source: Source, project: Project | None = None, marks: Marks | None = None) -> FileFacts:
+def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark] | None = None) -> FileFacts:
     """The facts of one file, and of what it runs of the files that it imports, where there is a ``project``.
 
     ``marks`` tell which of its top-level statements can hold what the rules look for: the others are run only as far
@@ -47,17 +47,18 @@ def analyse(source: Source, project: Project | None = None, marks: Marks | None 
     return interpreter.facts
 
 
-def _relevant(source: Source, marks: Marks | None) -> list[Segment]:
+def _relevant(source: Source, marks: Sequence[Mark] | None) -> list[Segment]:
     """The statements that hold a mark, and those that name a function or class which does: they may call it."""
     if marks is None:
         return list(source.segments)
-    found = {segment for segment in source.segments if is_marked(segment.text, marks)}
+    alone = {s for s in source.segments if any(mark.is_on(s.code) for mark in marks if not mark.callers)}
+    found = {s for s in source.segments if any(mark.is_on(s.code) for mark in marks if mark.callers)}
     names: set[str] = set()
     defining = (Role.DEFINITION, Role.ASSIGNMENT)
     while more := {name for segment in found if segment.role in defining for name in segment.binds} - names:
         names |= more
-        found |= {segment for segment in source.segments if not names.isdisjoint(_words(segment.text))}
-    return [segment for segment in source.segments if segment in found]
+        found |= {segment for segment in source.segments if not names.isdisjoint(_words(segment.code))}
+    return [segment for segment in source.segments if segment in found or segment in alone]
 
 
 @lru_cache(maxsize=2_000)
@@ -65,12 +66,13 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"[^\W\d]\w*", text))
 
 
-def _run_all(machine: Interpreter, relevant: list[Segment], marks: Marks | None) -> None:
+def _run_all(machine: Interpreter, relevant: list[Segment], marks: Sequence[Mark] | None) -> None:
     root = machine.root
     for segment in root.source.segments:
         if machine.state is None:
             break
-        lazy = machine.is_on_demand(root, segment) and segment not in relevant
+        marked = marks is None or any(mark.may_be_on(segment.code) for mark in marks)
+        lazy = machine.is_on_demand(root, segment) and segment not in relevant and not marked
         if segment.role in (Role.DEFINITION, Role.IMPORT) or lazy:
             continue
         root.done.add(segment)
@@ -126,7 +128,7 @@ def _run_root(machine: Interpreter, function: Function, receiver: Instance | Non
     return machine.state if machine.state is not None else before
 
 
-def _run_class(machine: Interpreter, cls: Class, marks: Marks | None, relevant: frozenset[str]) -> None:
+def _run_class(machine: Interpreter, cls: Class, marks: Sequence[Mark] | None, relevant: frozenset[str]) -> None:
     """Run the methods that nothing called on a representative object, in any order."""
     names = dict.fromkeys(name for ancestor in cls.ancestors() for name in ancestor.attributes)
     methods = [
@@ -141,7 +143,7 @@ def _run_class(machine: Interpreter, cls: Class, marks: Marks | None, relevant: 
     ]
     init = [atom for atom in cls.lookup("__init__") or () if isinstance(atom, Function)]
     if marks is not None:
-        lines = machine.root.source.lines
+        lines = machine.root.source.code_lines
         wanted = _relevant_methods(methods + init, lines, marks, relevant - {cls.name})
         methods = [method for method in methods if method in wanted]
         init = [method for method in init if method in wanted]
@@ -166,14 +168,14 @@ def _run_class(machine: Interpreter, cls: Class, marks: Marks | None, relevant: 
 
 
 def _relevant_methods(
-    methods: list[Function], lines: list[str], marks: Marks, relevant: frozenset[str]
+    methods: list[Function], lines: list[str], marks: Sequence[Mark], relevant: frozenset[str]
 ) -> set[Function]:
     """The methods that hold a mark, and those that name what does."""
     texts = {}
     for method in methods:
         at = method.location
         texts[method] = "\n".join(lines[at.line - 1 : at.end_line])
-    found = {method for method, text in texts.items() if any(is_marked(text, (patterns[:1],)) for patterns in marks) or _SETS_A_MODE.search(text)}
+    found = {method for method, text in texts.items() if any(mark.may_be_on(text) for mark in marks) or _SETS_A_MODE.search(text)}
     names = set(relevant)
     while True:
         names |= {method.name for method in found if method.name != "__init__"}

@@ -413,6 +413,8 @@ class Expressions(Machine):
                 found |= self.elements(frozenset({atom})) | UNKNOWN
             elif isinstance(atom, (Tensor, Part, Variables)):
                 found |= frozenset({atom})
+            elif isinstance(atom, Ref) and isinstance(key, str) and atom.name.endswith(".__dict__"):
+                found |= frozenset({Ref(canonical(f"{atom.name.removesuffix('__dict__')}{key}"))})
             elif isinstance(atom, Mystery):
                 held = self.state.slots.get((atom, repr(key))) if known else None
                 found |= held or frozenset({self.part_of_mystery(atom, repr(key) if known else ELEMENTS)})

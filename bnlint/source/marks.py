@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import re
 from functools import cache
-
-#: Alternatives, each of patterns that must all be found.
-Marks = tuple[tuple[str, ...], ...]
+from typing import NamedTuple
 
 
-def is_marked(text: str, marks: Marks) -> bool:
-    return any(all(_pattern(pattern).search(text) for pattern in patterns) for patterns in marks)
+class Mark(NamedTuple):
+    """Patterns that are all found in a statement which a rule is about.
+
+    ``callers`` tells that what calls it matters too: the rule is about what happens there to what others build.
+    """
+
+    patterns: tuple[str, ...]
+    callers: bool = True
+
+    def is_on(self, text: str) -> bool:
+        return all(_pattern(pattern).search(text) for pattern in self.patterns)
+
+    def may_be_on(self, text: str) -> bool:
+        """Whether a part of a marked statement is one that the mark is about."""
+        return not self.patterns or _pattern(self.patterns[0]).search(text) is not None
 
 
 @cache

@@ -39,13 +39,15 @@ class Role(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A top-level statement, or several that share a line. ``binds`` are the names that it gives a value.
+    """A top-level statement, or several that share a line. ``binds`` are the names that it gives a value, ``code`` is
+    its text without docstrings.
 
     ``imports`` are the modules that it imports and ``stars`` those of its star imports, with their leading dots.
     """
 
     line: int
     text: str
+    code: str
     role: Role
     binds: frozenset[str]
     imports: frozenset[str] = frozenset()
@@ -54,11 +56,13 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One file, in segments that are parsed on demand. ``lowered`` is where the analysis keeps what it made of them."""
+    """One file, in segments that are parsed on demand. ``code_lines`` are its lines, empty where a docstring stands;
+    ``lowered`` is where the analysis keeps what it made of them."""
 
     path: str
     text: str
     segments: tuple[Segment, ...]
+    code_lines: list[str] = field(default_factory=list, repr=False)
     lowered: dict[Segment, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -127,20 +131,23 @@ def check_syntax(path: str, text: str) -> ast.Module:
     return tree
 
 
-def parse(path: str, text: str) -> Source:
-    """The outline of a file. Raises ``FileError`` where it is not Python."""
+def parse(path: str, text: str, tree: ast.Module | None = None) -> Source:
+    """The outline of a file, of which there may be a ``tree`` already. Raises ``FileError`` where it is not Python."""
     lines = _lines(text)
+    code_lines = lines.copy()
     groups: list[list[ast.stmt]] = []
     last = 0
-    for statement in check_syntax(path, text).body:
-        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-            continue  # a docstring
+    for statement in (tree or check_syntax(path, text)).body:
+        if _docstring(statement) is not None:
+            continue
+        _blank_docstrings(statement, code_lines)
         if groups and _first_line(statement) <= last:
             groups[-1].append(statement)
         else:
             groups.append([statement])
         last = statement.end_lineno or statement.lineno
-    return Source(path, text, tuple(_segment(group, lines) for group in groups))
+    segments = tuple(_segment(group, lines, code_lines) for group in groups)
+    return Source(path, text, segments, code_lines)
 
 
 def tree_of(path: str, segment: Segment) -> Tree:
@@ -163,7 +170,23 @@ def tree_of(path: str, segment: Segment) -> Tree:
     return Tree(path, module, spans_of(module, tree, segment.text, segment.line - 1))
 
 
-def _segment(group: list[ast.stmt], lines: list[str]) -> Segment:
+def _docstring(statement: ast.stmt) -> ast.Constant | None:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return value if isinstance(value, ast.Constant) else None
+
+
+def _blank_docstrings(statement: ast.stmt, lines: list[str]) -> None:
+    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return
+    first = _docstring(statement.body[0])
+    if first is not None and first.lineno > statement.lineno:
+        lines[first.lineno - 1 : first.end_lineno] = [""] * ((first.end_lineno or first.lineno) - first.lineno + 1)
+    if isinstance(statement, ast.ClassDef):
+        for inner in statement.body:
+            _blank_docstrings(inner, lines)
+
+
+def _segment(group: list[ast.stmt], lines: list[str], code_lines: list[str]) -> Segment:
     first, last = _first_line(group[0]), group[-1].end_lineno or group[-1].lineno
     names = _Names()
     names.collect(group)
@@ -175,7 +198,8 @@ def _segment(group: list[ast.stmt], lines: list[str]) -> Segment:
     elif all(isinstance(statement, (ast.Assign, ast.AnnAssign)) for statement in group):
         role = Role.ASSIGNMENT
     text = "\n".join(lines[first - 1 : last]) + "\n"
-    return Segment(first, text, role, frozenset(names.binds), frozenset(names.imports), tuple(names.stars))
+    code = "\n".join(code_lines[first - 1 : last]) + "\n"
+    return Segment(first, text, code, role, frozenset(names.binds), frozenset(names.imports), tuple(names.stars))
 
 
 def _lines(text: str) -> list[str]:
