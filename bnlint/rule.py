@@ -61,6 +61,7 @@ class Rule(ABC):
     needles: ClassVar[tuple[tuple[bytes, ...], ...]]
     marks: ClassVar[tuple[str, ...]] = ()
     callers: ClassVar[bool] = True
+    follows_modes: ClassVar[bool] = True
 
     @abstractmethod
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -22,15 +22,15 @@ INFERENCE_MARKS = (
 #: What it must contain to train one, by itself or by a function that it calls.
 TRAINING_MARKS = (
     r"\bbackward\(|\.step\(|"
-    r"(?:\b|_)(?i:train(?:er|ing)?|fit|epoch)(?:_\w*)?[ \t]*\((?!self\.training|self,? ?mode|mode\b|\))|"
-    r"(?:\b|_)train(?:_\w*)?\(\)"
+    r"(?<![.\w])(?:train|training|fit)[ \t]*\(|\b\w*(?:train|epoch)_\w+\(|\b\w+_(?:train|epochs?)\(|\.(?:fit|epoch)\(|"
+    r"\.train\((?!\)|True|False|mode|self\.|not |is_)"
 )
 #: What tells that a statement has to do with a whole model, not with what one is made of.
 MODEL_MARKS = (
     r"(?<!super\(\))\.(?:eval|train)\((?!self\.training|mode)|"
     r"\.(?:backward|load_state_dict|load_from_checkpoint|cuda|step)\(|"
     r"\.to\(\s*(?:\w+\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
-    r"(?<![\w.])(?i:model|net|network|classifier|encoder)\w*[ \t]*=[ \t]*[\w.]+\("
+    r"(?<![\w.])\w*(?i:model|net|network|classifier|encoder)\d?[ \t]*=[ \t]*(?!dict\()[\w.]+\("
 )
 _NORM_CALL = r"(?:BatchNorm\dd|(?i:\bbn\d?|\bnorm_?(?:layer|func|cls|op)?|batch_?norm(?:ali[sz]ation)?))\("
 _ARGUMENT = r"(?:[^()=,]|\([^()]*\))+,\s*"

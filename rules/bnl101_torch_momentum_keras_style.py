@@ -62,6 +62,7 @@ class TorchMomentumKerasStyle(Rule):
     severity: ClassVar[Severity] = Severity.ERROR
     # Momentum can be positional, so its name is no necessary condition.
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm", b"batchnorm"))
+    follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
 
     def concerns(self, data: bytes) -> bool:

@@ -64,6 +64,7 @@ class KerasMomentumTorchStyle(Rule):
         (b"keras", b"tensorflow", b"tf_slim"),
         (b"BatchNormalization", b"batch_norm"),
     )
+    follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
 
     def concerns(self, data: bytes) -> bool:

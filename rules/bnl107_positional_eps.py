@@ -60,6 +60,7 @@ class PositionalEps(Rule):
     name: ClassVar[str] = "positional-eps"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm", b"batchnorm"))
+    follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.POSITIONAL_EPS_MARKS,)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -82,7 +82,7 @@ class EmaParamsOnly(Rule):
         r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\b[^=\n]*=|_foreach_|buffers\(|load_state_dict|"
         + averages.RENEWING_MARKS,
         r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\b[^=\n]*=|_foreach_",
-        r"parameters\(|state_dict\(",
+        r"\bzip\(|(?:parameters|state_dict)\((?s:.*)(?:parameters|state_dict)\(",
     )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import SLOTS_PER_STEP, Frame, OutOfSteps
+from bnlint.semantics.machine import MAX_STEPS, SLOTS_PER_STEP, Frame, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
@@ -38,6 +38,8 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
     with _deep_recursion():
         interpreter = Interpreter(source, project)
         relevant = _relevant(source, marks)
+        if marks is not None and not any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant):
+            interpreter.limit = MAX_STEPS // 8
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
         try:
             if relevant or scripts:

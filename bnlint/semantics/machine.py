@@ -136,6 +136,7 @@ class Machine(ABC):
         self.contexts: tuple[Context, ...] = ()
         self.loops: tuple[events.Loop, ...] = ()
         self.steps = 0.0
+        self.limit = MAX_STEPS
         self.before_raise = State()
         self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
         self.name_tests: tuple[tuple[str, bool], ...] = ()  # the words in the tests around, and how those came out
@@ -150,7 +151,7 @@ class Machine(ABC):
 
     def spend(self, steps: float) -> None:
         self.steps += steps
-        if self.steps > MAX_STEPS:
+        if self.steps > self.limit:
             raise OutOfSteps
 
     # Places

@@ -10,11 +10,12 @@ from typing import NamedTuple
 class Mark(NamedTuple):
     """Patterns that are all found in a statement which a rule is about.
 
-    ``callers`` tells that what calls it matters too: the rule is about what happens there to what others build.
+    ``callers`` tells that what calls it matters too: the rule is about what happens there to what others build. ``follows_modes`` tells that it takes a long analysis.
     """
 
     patterns: tuple[str, ...]
     callers: bool = True
+    follows_modes: bool = True
 
     def is_on(self, text: str) -> bool:
         return all(_pattern(pattern).search(text) for pattern in self.patterns)
