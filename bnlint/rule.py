@@ -50,8 +50,12 @@ class Rule(ABC):
 
     ``needles`` decide which files are parsed at all: a file concerns the rule only if its bytes contain at
     least one needle of *every* group. They must be necessary conditions: a needle that a real case can lack
-    makes the rule miss it. ``marks`` are regular expressions, *all* of which are found in a top-level statement that the
-    mistake can stand in: other statements are run only where these need them, or, where ``callers`` matter to the rule, where they call them.
+    makes the rule miss it.
+
+    ``marks`` are regular expressions, *all* of which are found in a top-level statement that the mistake can stand in
+    (docstrings do not count). Other statements are run only where these need them or, where ``callers`` matter to the
+    rule, where they call them. Rules that do not read modes (``follows_modes`` is false) are content with less of a
+    large file.
     """
 
     code: ClassVar[str]

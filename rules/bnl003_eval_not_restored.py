@@ -94,7 +94,7 @@ class EvalNotRestored(Rule):
         stays = "stays" if layers and support.is_one(layers) else "stay"
         call = next(call for call in file.mode_calls if call.location == way.location)
         steps = [train.step] if train is not None else []
-        steps += [*call.where.calls, way.step, TraceStep(forward.location, "trained here, in the next turn of the loop")]
+        steps += [*call.where.calls, way.step, TraceStep(forward.location, "trained here in the loop's next turn")]
         certain = any(layer.certain and support.is_batchnorm(layer.instance) for layer in layers)
         yield self.finding(
             way.location,

@@ -115,6 +115,7 @@ def _is_released(file: FileFacts, layer: Layer) -> bool:
 
 
 def _experiment(layers: list[Layer]) -> Experiment:
-    return support.experiment(
+    drift: Experiment = support.experiment(
         "freeze-drift", "torch", (layer.instance for layer in layers), how="eval-then-train"
     )
+    return drift

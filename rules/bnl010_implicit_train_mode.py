@@ -125,6 +125,7 @@ def _is_managed(file: FileFacts, forward: Forward) -> bool:
     """
     called = {other.target for other in file.forwards}
     return any(
-        support.owns_same_layer(file, owner, forward) or (owner not in called and not (isinstance(owner, Instance) and support.is_layer(owner)))
+        support.owns_same_layer(file, owner, forward)
+        or (owner not in called and not (isinstance(owner, Instance) and support.is_layer(owner)))
         for owner in file.mode_managed
     )

@@ -10,7 +10,6 @@ from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Freeze, Layer
 from bnlint.semantics.intent import is_deliberate, is_test_file, modes_in_training
 
-
 # A teacher's statistics are to stay; those of a mean teacher are averages, and its parameters are written to.
 _FROZEN_ALL_THE_SAME = frozenset({"teacher"})
 

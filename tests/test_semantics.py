@@ -8,6 +8,7 @@ import pytest
 
 from bnlint.semantics import FileFacts, analyse
 from bnlint.semantics.events import Forward, numbers
+from bnlint.semantics.values import Instance
 from bnlint.source.parse import parse
 
 NET = """
@@ -242,6 +243,7 @@ def test_one_name_is_two_things_in_turn() -> None:
     a(tf.ones((20, 35, 45, 100)))
     """
     first, second = facts_of(program, prelude="").forwards
+    assert isinstance(first.target, Instance) and isinstance(second.target, Instance)
     assert (first.target.kind, second.target.kind) == ("torch.nn.Sequential", "keras.Sequential")
     assert [layer.instance.kind for layer in second.layers] == ["keras.layers.BatchNormalization"]
     assert (second.input_shape, second.input_fill) == ((20, 35, 45, 100), 1.0)

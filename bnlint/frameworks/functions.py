@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 #: Context managers and decorators under which PyTorch records no gradients.
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
 ENABLE_GRAD = frozenset({"torch.enable_grad"})
@@ -45,7 +47,9 @@ TORCH_BASES = frozenset(
 
 #: Functions that build the model that an argument names, and how the catalogue marks such names.
 MODELS_BY_NAME = {"timm.create_model": "timm:", "timm.models.create_model": "timm:", "torch.hub.load": "hub:",
-                  "torchvision.models.get_model": "torchvision.models."}  # fmt: skip
+                  "torchvision.models.get_model": "hub:"}  # fmt: skip
+#: Arguments of such functions that may replace the normalisation layers, or freeze those of a backbone.
+CHOOSES_NORM = re.compile(r"norm|^bn|_bn|backbone|layer$")
 #: Packages whose ``from_pretrained`` returns a model in eval mode.
 PRETRAINED_IN_EVAL_MODE = frozenset(
     {"transformers", "diffusers", "pytorch_transformers", "pytorch_pretrained_bert", "peft", "optimum"}
@@ -95,7 +99,8 @@ TORCH_CHAINING = frozenset(
 )  # fmt: skip
 #: Methods that say of what they are called on that it is a module, or leave open whether it is one.
 MODULE_METHODS = frozenset(
-    {"train", "eval", "forward", "__call__", "generate", "parameters", "named_parameters", "state_dict", "load_state_dict",
+    {"train", "eval", "forward", "__call__", "generate", "parameters", "named_parameters", "state_dict",
+     "load_state_dict",
      "buffers", "named_buffers", "modules", "children", "named_modules", "named_children", "apply", "requires_grad_",
      "zero_grad", "get_submodule", "to", "cuda", "cpu", "half", "float", "double", "bfloat16", "share_memory", "xpu"}
 )  # fmt: skip
@@ -135,6 +140,11 @@ TENSOR_MAKERS: dict[str, float | None] = {
 #: Makers of tensors whose values mean nothing: what a model gives for them tells a reader little.
 RANDOM_MAKERS = frozenset(
     name for name in TENSOR_MAKERS if "rand" in name or name.endswith((".normal", ".uniform", ".empty", ".Tensor"))
+)
+#: Makers of tensors that hold what they are given.
+FROM_DATA = frozenset(
+    {"torch.tensor", "torch.from_numpy", "torch.Tensor", "torch.FloatTensor", "torch.as_tensor", "tensorflow.constant",
+     "tensorflow.convert_to_tensor", "tensorflow.cast", "numpy.array", "numpy.asarray"}
 )
 SYMBOLIC_INPUTS = frozenset(
     {"keras.Input", "tensorflow.placeholder", "tensorflow.compat.v1.placeholder", "keras.backend.placeholder"}

@@ -177,7 +177,11 @@ def _relevant_methods(
     for method in methods:
         at = method.location
         texts[method] = "\n".join(lines[at.line - 1 : at.end_line])
-    found = {method for method, text in texts.items() if any(mark.may_be_on(text) for mark in marks) or _SETS_A_MODE.search(text)}
+    found = {
+        method
+        for method, text in texts.items()
+        if _SETS_A_MODE.search(text) or any(mark.may_be_on(text) for mark in marks)
+    }
     names = set(relevant)
     while True:
         names |= {method.name for method in found if method.name != "__init__"}

@@ -330,8 +330,9 @@ class ModeOverride:
 class FileFacts:
     """Everything the rules read about one file.
 
-    ``imports`` holds the top-level packages it imports, ``defines`` its functions and classes. ``complete`` is false when the analysis gave up half
-    way (a file too large or too tangled); events that depend on the flow are then left out.
+    ``imports`` holds the top-level packages it imports, ``defines`` its functions and classes. ``complete`` is false
+    when the analysis gave up half way (a file too large or too tangled); events that depend on the flow are then
+    left out.
     ``settled`` are Keras objects whose weights are loaded, fitted or compiled somewhere;
     ``mode_managed`` torch modules that get a ``.train()`` or ``.eval()`` anywhere in the file, ``optimised``
     those whose parameters are taken anywhere. ``buffers_read`` are modules whose ``buffers()`` are taken,

@@ -261,9 +261,8 @@ class Interpreter(Calls):
         if parts and isinstance(node.test, (ir.Call, ir.Compare)):
             self._run_for_parts(node, parts)
         else:
-            self._branches(
-                [node.body, node.orelse], [{**same, **parts}, other], self.guards_of(node.test), _words_tested(node.test)
-            )
+            guards, words = self.guards_of(node.test), _words_tested(node.test)
+            self._branches([node.body, node.orelse], [{**same, **parts}, other], guards, words)
         self.narrowed = narrowed
         self._after_restoring(value)
 

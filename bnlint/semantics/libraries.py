@@ -23,7 +23,9 @@ from bnlint.semantics.values import (
     Tape,
     Tensor,
     Tuple,
+    Unknown,
     Value,
+    constant,
     instances,
     join,
     only_constant,
@@ -47,6 +49,8 @@ class Libraries(Objects):
             return frozenset({Tensor("symbolic")})
         if name in known.TENSOR_MAKERS:
             kind = "random" if name in known.RANDOM_MAKERS else "eager"
+            if any(isinstance(atom, Unknown) for atom in arguments.at(0) or NOTHING) and name in known.FROM_DATA:
+                kind = "unknown"
             shape = _shape(self, name, arguments)
             return frozenset({Tensor(kind, shape=shape, fill=known.TENSOR_MAKERS[name])})
         if name in known.TAPE:
@@ -89,17 +93,31 @@ class Libraries(Objects):
 
     @staticmethod
     def _model_of_library(name: str, arguments: Arguments) -> tuple[str, ...] | None:
-        """The kinds of mode-dependent layers in the model that a library function or class builds."""
-        if name in known.MODELS_BY_NAME:
-            position = 1 if name == "torch.hub.load" else 0
-            given = arguments.at(position) or arguments.get("model_name") or arguments.get("model") or UNKNOWN
-            is_known, model = only_constant(given)
-            return layers_of(f"{known.MODELS_BY_NAME[name]}{model}") if is_known else None
-        return layers_of(name)
+        """The kinds of mode-dependent layers in the model that a library function or class builds; None where that is
+        not known, among others where an argument may change them."""
+        if name.startswith("segmentation_models_pytorch."):
+            owned = _segmentation_model(name, arguments)
+        elif name in known.MODELS_BY_NAME:
+            is_hub = name == "torch.hub.load"
+            repository = _constant(arguments.at(0) or arguments.get("repo_or_dir")) if is_hub else None
+            if is_hub and not str(repository).startswith("pytorch/vision"):
+                return None
+            given = arguments.at(1 if is_hub else 0) or arguments.get("model_name") or arguments.get("model")
+            model = _constant(given or arguments.get("name"))
+            owned = layers_of(f"{known.MODELS_BY_NAME[name]}{model}") if model is not None else None
+        else:
+            owned = layers_of(name)
+        for keyword, value in arguments.keywords if owned is not None else ():
+            is_known, chosen = only_constant(value)
+            if known.CHOOSES_NORM.search(keyword) and not (is_known and chosen in (True, "batchnorm")):
+                return None
+            if "drop" in keyword:  # its rate may be zero, or not
+                owned = tuple(kind for kind in owned or () if LAYERS[kind].kind != "dropout") or None
+        return owned
 
     def _build_model_of_library(self, name: str, owned: tuple[str, ...], node: ir.Call) -> Value:
         framework = "keras" if name.startswith("keras.") else "torch"
-        model, first = self.new_object(node, name, node.span, framework=framework)
+        model = self.new_object(node, name, node.span, framework=framework)[0]
         layers = frozenset(self.new_object(node, kind, node.span, framework=framework)[0] for kind in owned)
         if layers:
             self.add_elements(model, layers)
@@ -228,6 +246,25 @@ class Libraries(Objects):
         if name in ("abs", "round", "max", "min", "sum", "float"):
             return self.tensors_of(arguments.everything()) or UNKNOWN
         return UNKNOWN
+
+
+def _constant(value: Value | None) -> object:
+    return only_constant(value)[1] if value is not None else None
+
+
+def _segmentation_model(name: str, arguments: Arguments) -> tuple[str, ...] | None:
+    """The layers of the decoder, whatever the encoder, and those of the encoder that is named."""
+    last = name.rpartition(".")[2]
+    if last == "get_encoder":
+        return layers_of(f"smp:{_constant(arguments.at(0) or arguments.get('name'))}")
+    by_name = last == "create_model"
+    if by_name:
+        last = str(_constant(arguments.at(0) or arguments.get("arch")))
+    encoder = arguments.at(1 if by_name else 0) or arguments.get("encoder_name") or constant("resnet34")
+    decoder = layers_of(f"segmentation_models_pytorch.{last}")
+    if decoder is None:
+        return None
+    return tuple(sorted({*decoder, *(layers_of(f"smp:{_constant(encoder)}") or ())})) or None
 
 
 def _is_torch_module(name: str, last: str) -> bool:

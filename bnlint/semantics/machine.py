@@ -25,7 +25,6 @@ from bnlint.semantics.relevance import Relevance
 from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Guards, Mode, State, Way
 from bnlint.semantics.values import (
     NOTHING,
-    UNKNOWN,
     Atom,
     BoundFunction,
     Constant,
@@ -39,7 +38,6 @@ from bnlint.semantics.values import (
     Tuple,
     Unknown,
     Value,
-    Variables,
     only_constant,
 )
 from bnlint.source.parse import Role, Segment, Source

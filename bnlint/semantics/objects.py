@@ -36,7 +36,6 @@ from bnlint.semantics.values import (
 )
 from bnlint.source.positions import Span
 
-
 _OF_NO_NORM = re.compile(r"conv|weight|bias|linear|classifier|head|\bfc|downsample\.0")
 
 
@@ -51,7 +50,8 @@ class Objects(Functions):
         tensors = [atom for atom in flat if isinstance(atom, Tensor)]
         through = frozenset(layer for tensor in tensors for layer in tensor.through)
         if any(tensor.kind == "symbolic" for tensor in tensors):
-            return frozenset({Tensor("symbolic", through=through | {target} if isinstance(target, Instance) else through)})
+            itself = {target} if isinstance(target, Instance) else set()
+            return frozenset({Tensor("symbolic", through=through | itself)})
         key, event = self.event(node, events.Forward, id(target))
         layers, owns_unknown = self.mode_dependent_layers(target)
         mode = self.state.mode_of(target)
@@ -183,7 +183,8 @@ class Objects(Functions):
         if name == "eval" or len(given) > 1:
             return not given
         return all(
-            isinstance(atom, (Constant, SavedMode, Unknown)) and not isinstance(getattr(atom, "value", True), (str, float))
+            isinstance(atom, (SavedMode, Unknown))
+            or (isinstance(atom, Constant) and not isinstance(atom.value, (str, float)))
             for value in given
             for atom in value
         )

@@ -10,7 +10,8 @@ from typing import NamedTuple
 class Mark(NamedTuple):
     """Patterns that are all found in a statement which a rule is about.
 
-    ``callers`` tells that what calls it matters too: the rule is about what happens there to what others build. ``follows_modes`` tells that it takes a long analysis.
+    ``callers`` tells that what calls it matters too: the rule is about what happens there to what others build.
+    ``follows_modes`` tells that it takes a long analysis.
     """
 
     patterns: tuple[str, ...]
