@@ -1,26 +1,48 @@
-"""Which models of libraries contain BatchNorm or Dropout.
+"""Which models of libraries contain BatchNorm or Dropout when they are built with their defaults.
 
-``catalogue.json`` maps what builds a model (``torchvision.models.resnet18``, ``timm:resnet50`` for a name given to
-``timm.create_model``) to the kinds of its mode-dependent layers; ``benchmarks/catalogue.py`` writes it, running bnlint's own
-analysis over the libraries' sources.
+``catalogue.json`` is made by ``benchmarks/catalogue.py``, which runs bnlint's own analysis over the libraries'
+sources: by family and kinds of layers (places in its list of kinds), the names of what builds a model. It is read when
+the first name is looked up.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
+#: ``torchvision.models.NAME``, ``hub:NAME`` of pytorch/vision: some of its models lie one level deeper.
+_TORCHVISION = ("torchvision.models.", "torchvision.models.segmentation.", "torchvision.models.video.",
+                "torchvision.models.optical_flow.", "torchvision.models.detection.")  # fmt: skip
+#: ``hf-hub:timm/resnet50.a1_in1k``: where timm gets the weights from, and which of them it takes.
+_TIMM_NAME = re.compile(r"timm:(?:hf[-_]hub:timm/)?(\w+)(?:\.\w+)?")
+
 
 @cache
 def _catalogue() -> Mapping[str, tuple[str, ...]]:
-    text = files("bnlint.frameworks").joinpath("catalogue.json").read_text("utf-8")
-    data = json.loads(text)
+    data = json.loads(files("bnlint.frameworks").joinpath("catalogue.json").read_text("utf-8"))
     kinds: list[str] = data["kinds"]
-    return {name: tuple(kinds[index] for index in owned) for name, owned in data["models"].items()}
+    found = {}
+    for family, models in data["models"].items():
+        for places, lines in models.items():
+            owned = tuple(kinds[int(place)] for place in places.split())
+            found.update({family + name: owned for line in lines for name in line.split()})
+    return found
 
 
 def layers_of(builder: str) -> tuple[str, ...] | None:
     """The kinds of mode-dependent layers in what a library function or class builds; None if it is not known."""
+    family, _, name = builder.rpartition(":" if ":" in builder else ".")
+    if family == "hub":
+        return next((owned for prefix in _TORCHVISION if (owned := layers_of(prefix + name)) is not None), None)
+    if family == "timm.models":
+        return layers_of(f"timm:{name}")
+    if family == "smp" and name.startswith("tu-"):
+        return layers_of(f"timm:{name[3:]}")
+    if match := _TIMM_NAME.fullmatch(builder):
+        builder = f"timm:{match[1]}"
+    if family == "segmentation_models_pytorch":  # its create_model() takes any case
+        builder = builder.lower()
     return _catalogue().get(builder)

@@ -35,8 +35,15 @@ _TF1 = {
 }
 _KERAS_LAYER = re.compile(r"keras\.(?:api\.)?layers\.(?:.*\.)?(\w+)")
 _KERAS_MODEL = re.compile(
-    r"keras\.(?:models|engine|models\.model|models\.sequential|engine\.training|engine\.sequential)\.(Model|Sequential)"
+    r"keras\.(?:models|engine|models\.(?:model|sequential|functional)|engine\.(?:training|sequential|functional))"
+    r"\.(Model|Sequential|Functional)"
 )
+_KERAS_APPLICATION = re.compile(r"keras\.applications\.\w+\.([A-Z]\w*)")
+_TORCHVISION_FAMILIES = "detection|optical_flow|quantization|segmentation|video"
+_TORCHVISION_MODEL = re.compile(
+    rf"torchvision\.models(\.(?:{_TORCHVISION_FAMILIES}))?\.(?!(?:{_TORCHVISION_FAMILIES})\.)[a-z]\w*\.(\w+)"
+)
+_TIMM_MODEL = re.compile(r"timm\.models\.(?!layers\.)[a-z]\w*\.(\w+)")
 _TORCH_MODULE = re.compile(r"torch\.nn\.modules\.(?:\w+\.)*([A-Z]\w*)")
 
 
@@ -52,6 +59,10 @@ def canonical(name: str) -> str:
             return f"{short}.{last}"
     if match := _TORCH_MODULE.fullmatch(name):
         return f"torch.nn.{match[1]}"
+    if match := _TORCHVISION_MODEL.fullmatch(name):
+        return f"torchvision.models{match[1] or ''}.{match[2]}"
+    if match := _TIMM_MODEL.fullmatch(name):
+        return f"timm.models.{match[1]}"
     if name.startswith("torch.autograd.grad_mode."):
         return "torch." + name.rpartition(".")[2]
     return name
@@ -61,8 +72,10 @@ def _canonical_keras(name: str) -> str:
     if match := _KERAS_LAYER.fullmatch(name):
         last = match[1]
         return "keras.Input" if last == "Input" else f"keras.layers.{last}"
+    if match := _KERAS_APPLICATION.fullmatch(name):
+        return f"keras.applications.{match[1]}"
     if match := _KERAS_MODEL.fullmatch(name):
-        return f"keras.{match[1]}"
+        return "keras.Sequential" if match[1] == "Sequential" else "keras.Model"
     return name
 
 
