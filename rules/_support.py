@@ -28,7 +28,7 @@ TRAINING_MARKS = (
 #: What tells that a statement has to do with a whole model, not with what one is made of.
 MODEL_MARKS = (
     r"(?<!super\(\))\.(?:eval|train)\((?!self\.training|mode)|"
-    r"\.(?:backward|load_state_dict|load_from_checkpoint|cuda|step)\(|"
+    r"\.(?:backward|load_state_dict|load_from_checkpoint|cuda|step)\(|\bload\(|"
     r"\.to\(\s*(?:\w+\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
     r"(?<![\w.])\w*(?i:model|net|network|classifier|encoder)\d?[ \t]*=[ \t]*(?!dict\()[\w.]+\("
 )

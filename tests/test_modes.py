@@ -283,8 +283,15 @@ def test_positional_arguments_of_a_partial() -> None:
     ],
 )
 def test_parts_that_are_not_known(unknown: bool, body: str) -> None:
-    program = f"class Whole(nn.Module):\n    def __init__(self):\n        {body}\nnet = Whole()\nnet(x)"
+    forward = "    def forward(self, x):\n        return self.norm(x)\n"
+    program = f"class Whole(nn.Module):\n    def __init__(self):\n        {body}\n{forward}net = Whole()\nnet(x)"
     assert [call.owns_unknown for call in calls_of(program, "net")] == [unknown]
+
+
+def test_what_no_code_calls_is_no_part() -> None:
+    program = "class Whole(nn.Module):\n    def __init__(self, size):\n        self.size = size\nWhole(size)(x)"
+    (call,) = [call for call in facts_of(program).forwards if call.receiver is None]
+    assert not call.owns_unknown
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -199,7 +200,9 @@ class Interpreter(Calls):
         resolved = tuple(
             None if isinstance(base, Ref) and not self.knows_base(base.name) else base for base in bases
         )
-        cls = Class(node, self.location(node.span), resolved)
+        lines = self.frame.scope.source.code_lines[node.span.line - 1 : node.span.end_line] if node.span else []
+        called = frozenset(re.findall(r"\bself\.(\w+)(?:\.forward|\[[^\]\n]*\])?\(", "\n".join(lines)))
+        cls = Class(node, self.location(node.span), resolved, called)
         self.classes.append(cls)
         outer = self.frame
         body = Frame(None, outer, outer, outer.scope, from_script=outer.from_script)

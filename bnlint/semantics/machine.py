@@ -49,7 +49,6 @@ MAX_STEPS = 100_000
 SLOTS_PER_STEP = 40
 MAX_DEPTH = 12
 
-_SETS_A_MODE = re.compile(r"\.\s*(?:eval|train)\b")
 _Key = tuple[object, ...]
 
 
@@ -246,8 +245,9 @@ class Machine(ABC):
             value = self.state.slots.pop((scope.frame, name), None)
             if value is not None:
                 scope.defined[name] = value
-                if scope.imported and segment.role not in (Role.DEFINITION, Role.IMPORT):
-                    self.forget_modes(value)  # who else sets them is not known
+                code = scope.imported and segment.role not in (Role.DEFINITION, Role.IMPORT)
+                if code and re.search(rf"\b{name}\b[\w.]*\s*\.\s*(?:eval|train)\b", scope.source.text):
+                    self.forget_modes(value)  # other code of that file sets them, and is not run
         self.frame, self.contexts, self.loops, self.statement, self.block = saved
 
     def statements_of(self, scope: Scope, segment: Segment) -> tuple[ir.Stmt, ...]:
@@ -363,6 +363,7 @@ class Machine(ABC):
         others that are not known."""
         assert self.state is not None
         found: dict[Instance | Mystery, bool] = {}
+        settings: set[Mystery] = set()  # numbers, data and the like, which nothing calls
         unknown = False
         stack: list[tuple[Instance | Mystery, bool]] = [(whole, True)]
         while stack:
@@ -371,18 +372,24 @@ class Machine(ABC):
                 continue
             found[instance] = certain
             if isinstance(instance, Mystery):
-                unknown = True
+                unknown |= instance not in settings
                 stack += [(child, False) for child in instance.children.values()]
+                settings.update(instance.children.values() if instance in settings else ())
             else:
                 if instance.cls is not None and instance.cls.has_unknown_base:
                     unknown = True
-                stack += [(child, certain) for child in instance.unknown_attributes.values()]
+                for name, child in instance.unknown_attributes.items():
+                    stack.append((child, certain))
+                    if not _may_be_module(instance, name):
+                        settings.add(child)
             self.spend(0.2)
             for name, value in self.field_values(instance):
                 doubts = self.state.doubtful.get((instance, name), NOTHING)
                 alternatives = name != ELEMENTS and len(value) > 1
                 for atom in value:
-                    if isinstance(atom, Unknown):
+                    if isinstance(atom, Mystery) and not _may_be_module(instance, name):
+                        settings.add(atom)
+                    elif isinstance(atom, Unknown) and _may_be_module(instance, name):
                         unknown = True
                     held = [atom] if isinstance(atom, (Instance, Mystery)) else []
                     if isinstance(atom, Tuple) and whole_framework(instance) != "torch":  # Keras tracks collections
@@ -497,6 +504,12 @@ class Machine(ABC):
 
 def whole_framework(whole: Instance | Mystery) -> str | None:
     return whole.framework if isinstance(whole, Instance) else None
+
+
+def _may_be_module(owner: Instance | Mystery, name: str) -> bool:
+    """Whether an attribute of unknown make may be a module: in a class of the project, one that its code calls."""
+    cls = owner.cls if isinstance(owner, Instance) else None
+    return cls is None or name == ELEMENTS or cls.may_call(name)
 
 
 def _frozen(known: Mode, mode: Mode, whole: Instance | Mystery) -> Mode:

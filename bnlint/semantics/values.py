@@ -121,11 +121,13 @@ class Function(Atom):
 
 @dataclass(eq=False, repr=False)
 class Class(Atom):
-    """A class of this file. ``bases`` are classes of this file or names; None for what could not be resolved."""
+    """A class of the project. ``bases`` are its classes or names; None for what could not be resolved. ``called``
+    are the attributes that its code calls on ``self``: only those can be modules of a make that is not known."""
 
     node: ir.ClassDef
     location: Location
     bases: tuple[Class | Ref | None, ...]
+    called: frozenset[str] = frozenset()
     attributes: dict[str, Value] = field(default_factory=dict)
     _construction: ir.Expr = field(init=False)
 
@@ -151,6 +153,9 @@ class Class(Atom):
 
     def library_bases(self) -> frozenset[str]:
         return frozenset(base.name for cls in self.ancestors() for base in cls.bases if isinstance(base, Ref))
+
+    def may_call(self, name: str) -> bool:
+        return any(name in cls.called for cls in self.ancestors())
 
     @property
     def has_unknown_base(self) -> bool:

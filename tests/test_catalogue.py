@@ -1,0 +1,109 @@
+"""The catalogue of library models: its form, what everybody knows of them, and that reading it costs nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+from bnlint.frameworks.catalogue import layers_of
+from bnlint.frameworks.layers import LAYERS
+
+BATCH, DROPOUT = "torch.nn.BatchNorm2d", "torch.nn.Dropout"
+KERAS_BATCH, KERAS_DROPOUT = "keras.layers.BatchNormalization", "keras.layers.Dropout"
+
+
+def test_its_form() -> None:
+    data = json.loads(files("bnlint.frameworks").joinpath("catalogue.json").read_text("utf-8"))
+    assert set(data) == {"made_from", "kinds", "models"}
+    assert {"keras", "segmentation_models_pytorch", "timm", "torchvision"} <= set(data["made_from"])
+    assert data["kinds"] == sorted(set(data["kinds"]))
+    assert set(data["kinds"]) <= set(LAYERS)
+    used = set()
+    for family, models in data["models"].items():
+        assert family.endswith((".", ":"))
+        names = [name for lines in models.values() for line in lines for name in line.split()]
+        assert len(names) == len(set(names)), family
+        for places, lines in models.items():
+            numbers = [int(place) for place in places.split()]
+            assert numbers == sorted(set(numbers))
+            used |= set(numbers)
+            listed = " ".join(lines).split()
+            assert listed == sorted(listed)
+    assert used == set(range(len(data["kinds"])))
+
+
+@pytest.mark.parametrize(
+    ("builder", "layers"),
+    [
+        ("torchvision.models.resnet18", {BATCH}),
+        ("torchvision.models.resnet50", {BATCH}),
+        ("torchvision.models.vgg16", {DROPOUT}),
+        ("torchvision.models.vgg16_bn", {BATCH, DROPOUT}),
+        ("torchvision.models.alexnet", {DROPOUT}),
+        ("torchvision.models.squeezenet1_0", {DROPOUT}),
+        ("torchvision.models.densenet121", {BATCH}),
+        ("torchvision.models.mobilenet_v2", {BATCH, DROPOUT}),
+        ("torchvision.models.efficientnet_b0", {BATCH, DROPOUT}),
+        ("torchvision.models.inception_v3", {BATCH, DROPOUT}),
+        ("torchvision.models.vit_b_16", set()),  # its dropout has probability zero
+        ("torchvision.models.convnext_tiny", set()),
+        ("torchvision.models.segmentation.fcn_resnet50", {BATCH, DROPOUT}),
+        ("torchvision.models.detection.fasterrcnn_resnet50_fpn", set()),  # frozen in its backbone
+        ("torchvision.models.video.r3d_18", {"torch.nn.BatchNorm3d"}),
+        ("hub:resnet101", {BATCH}),
+        ("hub:deeplabv3_resnet50", {BATCH, DROPOUT}),
+        ("timm:resnet50", {BATCH}),
+        ("timm:resnet50.a1_in1k", {BATCH}),
+        ("timm:hf_hub:timm/resnet50.a1_in1k", {BATCH}),
+        ("timm.models.resnet50", {BATCH}),
+        ("timm:efficientnet_b0", {BATCH}),
+        ("timm:tf_efficientnet_b0_ns", {BATCH}),  # an old name
+        ("timm:vit_base_patch16_224", set()),
+        ("timm:convnext_tiny", set()),
+        ("smp:resnet34", {BATCH}),
+        ("smp:tu-resnet50", {BATCH}),
+        ("segmentation_models_pytorch.Unet", {BATCH}),
+        ("keras.applications.ResNet50", {KERAS_BATCH}),
+        ("keras.applications.VGG16", set()),
+        ("keras.applications.EfficientNetB0", {KERAS_BATCH, KERAS_DROPOUT}),
+    ],
+)
+def test_what_everybody_knows(builder: str, layers: set[str]) -> None:
+    owned = layers_of(builder)
+    assert owned is not None
+    assert set(owned) == layers
+
+
+def test_what_it_does_not_know() -> None:
+    for builder in (
+        "torchvision.models.resnet17",
+        "timm:",
+        "hub:",
+        "",
+        "torchvision.models",
+        "resnet50",
+        "smp:tu-nothing",
+    ):
+        assert layers_of(builder) is None
+
+
+def test_it_is_read_when_it_is_asked_and_fast() -> None:
+    code = (
+        "import json, sys, time\n"
+        "import bnlint.cli, bnlint.semantics.interpreter\n"
+        "from bnlint.frameworks import catalogue\n"
+        "assert catalogue._catalogue.cache_info().currsize == 0\n"
+        "seconds = []\n"
+        "for _ in range(5):\n"
+        "    catalogue._catalogue.cache_clear()\n"
+        "    began = time.process_time()\n"
+        "    catalogue.layers_of('timm:resnet50')\n"
+        "    seconds.append(time.process_time() - began)\n"
+        "print(min(seconds))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.05
