@@ -28,8 +28,8 @@ exit status:
 
 What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
 exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
-select, extend-select, ignore, exclude, extend-exclude, format, device. An option comes before a setting, and
---select starts afresh: the settings' select, extend-select and ignore no longer count. Of two prefixes that
+select, extend-select, ignore, exclude, extend-exclude, format, device, min-confidence. An option comes before a
+setting, and --select starts afresh: the settings' select, extend-select and ignore no longer count. Of two prefixes that
 fit a code the longer decides. A file that is named is always linted; directories are searched for *.py files
 that git does not ignore and exclude does not cover.
 """
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     rules.add_argument("--extend-select", action="append", metavar="CODES", help="run these as well")
     rules.add_argument("--ignore", action="append", metavar="CODES", help="leave these out")
+    rules.add_argument("--min-confidence", help="show findings that are at least certain, likely (default) or possible")
     rules.add_argument("--explain", metavar="CODE", help="show the documentation of a rule and exit")
     rules.add_argument("--list-rules", action="store_true", help="show all rules and exit")
     verifier = parser.add_argument_group("verification")
@@ -117,15 +118,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from bnlint.config import Selection, load_settings, suggestion
+    from bnlint.config import CONFIDENCES, Selection, load_settings, suggestion
     from bnlint.report import FORMATS
     from bnlint.verify import DEVICES
 
     settings = load_settings(os.getcwd())
     select, extend_select, ignore = map(_split, (options.select, options.extend_select, options.ignore))
     selection = Selection(select, extend_select or (), ignore or (), "--")
-    for option, choices in (("format", FORMATS), ("device", DEVICES)):
-        value = getattr(options, option)
+    for option, choices in (("format", FORMATS), ("device", DEVICES), ("min-confidence", CONFIDENCES)):
+        value = getattr(options, option.replace("-", "_"))
         if value is not None and value not in choices:
             choose = "choose one of " + ", ".join(choices)
             raise UsageError(f"--{option}: unknown {option} {value!r}{suggestion(value, choices, choose)}")
@@ -133,6 +134,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         selections=(*settings.selections, selection),
         format=options.format or settings.format,
         device=options.device or settings.device,
+        min_confidence=options.min_confidence or settings.min_confidence,
     )
 
 

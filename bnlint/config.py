@@ -12,7 +12,9 @@ from bnlint.report import FORMATS
 from bnlint.verify import DEVICES
 
 _LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude")
-_CHOICES = {"format": FORMATS, "device": DEVICES}
+#: How sure findings are at least that are shown; the values of ``finding.Confidence``, the surest first.
+CONFIDENCES = ("certain", "likely", "possible")
+_CHOICES = {"format": FORMATS, "device": DEVICES, "min-confidence": CONFIDENCES}
 
 
 class Selection(NamedTuple):
@@ -67,6 +69,11 @@ class Settings(NamedTuple):
     extend_exclude: tuple[str, ...] = ()
     format: str = "text"
     device: str = "auto"
+    min_confidence: str = "likely"
+
+    def shows(self, confidence: str) -> bool:
+        """Whether findings of this confidence are shown."""
+        return CONFIDENCES.index(confidence) <= CONFIDENCES.index(self.min_confidence)
 
     def enabled(self, code: str, default: bool) -> bool:
         """Whether the rule with ``code`` is on, given whether it is on by ``default``."""
@@ -173,6 +180,7 @@ def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
         extend_exclude=strings("extend-exclude") or (),
         format=table.get("format", "text"),
         device=table.get("device", "auto"),
+        min_confidence=table.get("min-confidence", "likely"),
     )
 
 

@@ -78,6 +78,9 @@ class Plugin:
             return
         for problem in result.diagnostics:
             yield problem.line, problem.column - 1, f"{problem.code} {problem.message}", type(self)
+        shown = Settings(root="")  # what is only possible is for the command
         for finding in result.findings:
+            if not shown.shows(finding.confidence.value):
+                continue
             place = finding.location
             yield place.line, place.column - 1, f"{finding.code} {finding.message}", type(self)

@@ -56,7 +56,7 @@ def run(
     with closing(results):
         for count, found, problems in results:
             done += count
-            findings += found
+            findings += (finding for finding in found if settings.shows(finding.confidence.value))
             diagnostics += problems
             progress("linting", done, len(files))
     if verify and findings:

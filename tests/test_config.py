@@ -148,3 +148,16 @@ def test_a_file_that_is_no_text_is_named() -> None:
 def test_a_file_that_does_not_name_bnlint_is_none_of_its_business(project: Path) -> None:
     write("[tool.ruff", "pkg")
     assert load_settings("pkg") == Settings(str(project / "pkg"))
+
+
+@pytest.mark.parametrize(
+    ("least", "shown"),
+    [
+        ("certain", ["certain"]),
+        ("likely", ["certain", "likely"]),
+        ("possible", ["certain", "likely", "possible"]),
+    ],
+)
+def test_what_is_less_sure_than_asked_for_is_not_shown(least: str, shown: list[str]) -> None:
+    settings = Settings(root="", min_confidence=least)
+    assert [one for one in ("certain", "likely", "possible") if settings.shows(one)] == shown
