@@ -12,22 +12,18 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import NONE_GIVEN, names_in
-from bnlint.semantics.calls import Calls
 from bnlint.semantics.machine import SLOTS_PER_STEP, Context, Frame
 from bnlint.semantics.project import Project
-from bnlint.semantics.state import NO_GUARDS, UNKNOWN_MODE, Guard, Guards, State, compatible, join_all
+from bnlint.semantics.state import Guards, State, join_all
+from bnlint.semantics.tests import Tests, words_tested
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
-    Atom,
     Class,
     Constant,
     Function,
     Instance,
-    Mystery,
-    Part,
     Ref,
-    SavedMode,
     Tape,
     Tuple,
     Value,
@@ -42,7 +38,7 @@ _MOST_UNROLLED = 4
 _MAX_TURNS = 4  # of a loop; the modes of an object can change only twice before they are joined
 
 
-class Interpreter(Calls):
+class Interpreter(Tests):
     def __init__(self, source: Source, project: Project | None = None) -> None:
         super().__init__(source, project)
         self._breaks: list[list[State]] = []
@@ -253,21 +249,21 @@ class Interpreter(Calls):
     def _if(self, node: ir.If) -> None:
         assert self.state is not None
         value = self.evaluate(node.test)
-        truth = self._truth_on_this_path(node.test, value)
+        truth = self.truth_on_this_path(node.test, value)
         if truth is not None:
             self.run_block(node.body if truth else node.orelse)
             return
         narrowed = self.narrowed
-        self.narrowed = {**narrowed, **self._narrowing(node.test)}
-        parts = self._narrowed_parts(node.test)
-        same, other = self._alternatives(node.test)
+        self.narrowed = {**narrowed, **self.narrowing(node.test)}
+        parts = self.narrowed_parts(node.test)
+        same, other = self.alternatives_of(node.test)
         if parts and isinstance(node.test, (ir.Call, ir.Compare)):
             self._run_for_parts(node, parts)
         else:
-            guards, words = self.guards_of(node.test), _words_tested(node.test)
+            guards, words = self.guards_of(node.test), words_tested(node.test)
             self._branches([node.body, node.orelse], [{**same, **parts}, other], guards, words)
         self.narrowed = narrowed
-        self._after_restoring(value)
+        self.after_restoring(value)
 
     def _run_for_parts(self, node: ir.If, parts: dict[str, Value]) -> None:
         """``for m in net.modules(): if isinstance(m, nn.Dropout): …``: the loop comes to both sides of the test."""
@@ -280,128 +276,6 @@ class Interpreter(Calls):
             self.run_block(body)
             if self.state is None:
                 self.state = before.copy()
-
-    def _truth_on_this_path(self, test: ir.Expr, value: Value) -> bool | None:
-        """Whether a test is true, by its value or by an earlier test that this path went through."""
-        assert self.state is not None
-        truth = self.truth(value)
-        if truth is not None or not self.state.guards:
-            return truth
-        when, otherwise = self.guards_of(test)
-        if when and not compatible(when, self.state.guards):
-            return False
-        if otherwise and not compatible(otherwise, self.state.guards):
-            return True
-        return None
-
-    def _after_restoring(self, tested: Value) -> None:
-        """After ``if was_training: model.train()`` the model is in the mode that was saved."""
-        for atom in tested:
-            if isinstance(atom, SavedMode) and len(tested) == 1 and self.state is not None:
-                mode = self.state.modes.get(atom.module, UNKNOWN_MODE)
-                if mode.train is not None and mode.eval is not None and isinstance(atom.module, (Instance, Mystery)):
-                    self.set_mode(atom.module, atom.mode)
-
-    def guards_of(self, test: ir.Expr) -> tuple[Guards, Guards]:
-        match test:
-            case ir.Unary(op="not", operand=operand):
-                when, otherwise = self.guards_of(operand)
-                return otherwise, when
-            case ir.Boolean(op="and", left=left, right=right):
-                return self.guards_of(left)[0] | self.guards_of(right)[0], NO_GUARDS
-            case ir.Boolean(op="or", left=left, right=right):
-                return NO_GUARDS, self.guards_of(left)[1] | self.guards_of(right)[1]
-            case ir.Compare(left=left, op=op, right=right):
-                wanted = self._compared_with(right)
-                if wanted is None or op not in ("==", "!=", "is", "is not", "in", "not in"):
-                    return NO_GUARDS, NO_GUARDS
-                when, otherwise = self._guard(left, wanted)
-                return (otherwise, when) if op in ("!=", "is not", "not in") else (when, otherwise)
-            case ir.Name() | ir.Attr():
-                return self._guard(test, None)
-        return NO_GUARDS, NO_GUARDS
-
-    def _compared_with(self, node: ir.Expr) -> tuple[object, ...] | None:
-        items = node.items if isinstance(node, ir.Display) else (node,)
-        values = [only_constant(self.evaluate(item)) for item in items]
-        return tuple(value for _, value in values) if all(is_known for is_known, _ in values) else None
-
-    def _guard(self, node: ir.Expr, wanted: tuple[object, ...] | None) -> tuple[Guards, Guards]:
-        name = ir.dotted(node)
-        if name is None:
-            return NO_GUARDS, NO_GUARDS
-        first = name.split(".", 1)[0]
-        owner: Frame | None = self.frame
-        assert self.state is not None
-        while owner is not None and owner.outer is not None and (owner, first) not in self.state.slots:
-            owner = owner.outer
-        self.tested.add((owner, first))
-        return (
-            frozenset({Guard(owner, name, wanted, True)}),
-            frozenset({Guard(owner, name, wanted, False)}),
-        )
-
-    def _narrowed_parts(self, test: ir.Expr) -> dict[str, Value]:
-        """``if isinstance(m, nn.BatchNorm2d)``, where ``m`` is some part of a module: now it is one of its layers."""
-        tests = [test]
-        while isinstance(tests[-1], ir.Boolean):
-            last = tests.pop()
-            assert isinstance(last, ir.Boolean)
-            tests += [last.right, last.left]
-        for call in tests:
-            name, kinds = self._layers_tested_for(call)
-            if name is None or not kinds:
-                continue
-            value = self.lookup(name) or NOTHING
-            narrowed = frozenset(_narrowed(atom, kinds) for atom in value)
-            if narrowed and narrowed != value:
-                return {name: narrowed}
-        return {}
-
-    def _layers_tested_for(self, test: ir.Expr) -> tuple[str | None, frozenset[str]]:
-        """The name and the kinds of layers in ``isinstance(m, nn.BatchNorm2d)`` or ``type(m) == nn.Dropout``, or in
-        ``m.__class__.__name__.find("BatchNorm") != -1``."""
-        if isinstance(test, ir.Call) and isinstance(test.func, ir.Name) and test.func.id == "isinstance":
-            tested = test.args[0].value if len(test.args) == 2 else None
-            owner = tested.value if isinstance(tested, ir.Subscript) else tested
-            if isinstance(owner, ir.Name):
-                classes = self.evaluate(test.args[1].value)
-                names = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref)]
-                kinds = frozenset(kind for name in names for kind in _kinds_of(name))
-                kinds |= {atom.name for atom in classes | self.elements(classes) if isinstance(atom, Class)}
-                return owner.id, kinds
-        names_read = names_in(test.left) if isinstance(test, ir.Compare) else names_in(test)
-        text = _text_in(test)
-        kind = next((kind for word, kind in (("batchnorm", "batchnorm"), ("dropout", "dropout")) if word in text), None)
-        if kind is not None and names_read:
-            first = names_read[0]
-            if any(isinstance(atom, Part) for atom in self.lookup(first) or ()):
-                return first, frozenset(name for name, facts in LAYERS.items() if facts.kind == kind)
-        return None, frozenset()
-
-    def _alternatives(self, test: ir.Expr) -> tuple[dict[str, Value], dict[str, Value]]:
-        """What ``norm is nn.GroupNorm`` tells of the name where it is true, and where it is false."""
-        if not (isinstance(test, ir.Compare) and isinstance(test.left, ir.Name)):
-            return {}, {}
-        value, known_value = self.evaluate(test.left), self.evaluate(test.right)
-        if len(known_value) != 1 or not all(isinstance(atom, Ref) for atom in known_value):
-            return {}, {}
-        name = test.left.id
-        true, false = {name: known_value}, {name: value - known_value or UNKNOWN}
-        if test.op in ("is", "=="):
-            return true, false
-        return (false, true) if test.op in ("is not", "!=") else ({}, {})
-
-    def _narrowing(self, test: ir.Expr) -> dict[str, str]:
-        if not (isinstance(test, ir.Call) and isinstance(test.func, ir.Name) and test.func.id == "isinstance"):
-            return {}
-        name = ir.dotted(test.args[0].value) if len(test.args) == 2 else None
-        if name is None:
-            return {}
-        classes = self.evaluate(test.args[1].value)
-        names = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref)]
-        kinds = sorted(name for name in names if name in LAYERS)
-        return {name: kinds[0]} if kinds else {}
 
     def _while(self, node: ir.While) -> None:
         forever = self.truth(self.evaluate(node.test))
@@ -582,46 +456,6 @@ class Interpreter(Calls):
             name: frozenset(replace(a, from_default=True) if isinstance(a, Constant) else a for a in value) | UNKNOWN
             for name, value in function.defaults.items()
         }
-
-
-def _words_tested(test: ir.Expr) -> str:
-    """The strings that a test looks for; empty for a test that is negated."""
-    match test:
-        case ir.Unary(op="not") | ir.Compare(op="not in" | "!="):
-            return ""
-        case ir.Boolean(left=left, right=right):
-            return _words_tested(left) + _words_tested(right)
-    return _text_in(test)
-
-
-def _narrowed(atom: Atom, kinds: frozenset[str]) -> Atom:
-    if isinstance(atom, Part):
-        return Part(atom.whole, kinds)
-    if isinstance(atom, Tuple):  # (name, part), as ``named_modules()`` gives it
-        return Tuple(tuple(frozenset(_narrowed(inner, kinds) for inner in item) for item in atom.items))
-    return atom
-
-
-def _kinds_of(name: str) -> frozenset[str]:
-    """The layers that are instances of a library class."""
-    if name in LAYERS:
-        return frozenset({name})
-    base = known.LAYER_BASES.get(name)
-    return frozenset(kind for kind, facts in LAYERS.items() if facts.kind == base and facts.framework == "torch")
-
-
-def _text_in(node: ir.Expr) -> str:
-    """The strings written in an expression, in lower case."""
-    match node:
-        case ir.Const(value=str() as value):
-            return value.lower()
-        case ir.Call(func=func, args=args):
-            return _text_in(func) + "".join(_text_in(arg.value) for arg in args)
-        case ir.Attr(value=value):
-            return _text_in(value)
-        case ir.Compare(left=left, right=right):
-            return _text_in(left) + _text_in(right)
-    return ""
 
 
 _KNOWN_BASES = (
