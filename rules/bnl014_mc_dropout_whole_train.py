@@ -122,7 +122,7 @@ def _sampling_name(forward: Forward) -> str | None:
     found = next((name for name in names if words(name) & _SAMPLING), None)
     if found is not None:
         return found
-    counts = sorted(name for loop in forward.where.loops for name in loop.reads)
+    counts = sorted({name for loop in forward.where.loops for name in loop.reads} | forward.comprehended)
     return next((name for name in counts if words(name) & _SAMPLING or _counts_samples(name)), None)
 
 

@@ -132,6 +132,7 @@ class Forward:
     training_guards: set[Guards] = field(default_factory=set)  # the same, of the backward passes
     frozen: frozenset[Freeze] = frozenset()  # parts whose parameters get no gradients
     parts: frozenset[Instance | Mystery] = frozenset()  # the target and all modules in it
+    comprehended: frozenset[str] = frozenset()  # the names in what the comprehensions around it go through
 
     def mode_in_training(self) -> Mode:
         """The mode, as far as it can be that of a pass that is trained through."""

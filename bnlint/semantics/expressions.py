@@ -24,6 +24,7 @@ from bnlint.frameworks.functions import (
 from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical, framework_of
 from bnlint.semantics import ir
+from bnlint.semantics.arguments import names_in
 from bnlint.semantics.machine import SLOTS_PER_STEP, Machine, Scope
 from bnlint.semantics.project import Found
 from bnlint.semantics.state import ELEMENTS, join_all
@@ -423,13 +424,16 @@ class Expressions(Machine):
         return found or UNKNOWN
 
     def _comprehension(self, node: ir.Comprehension) -> Value:
+        around = self.comprehended
         for target, iterable, conditions in node.clauses:
             self.assign_target(target, self.iterate(self.evaluate(iterable)))
+            self.comprehended |= frozenset(names_in(iterable))
             for condition in conditions:
                 self.evaluate(condition)
         if node.key is not None:
             self.evaluate(node.key)
         element = self.evaluate(node.element)
+        self.comprehended = around
         collection, _ = self.new_object(node, "builtins.dict" if node.kind == "dict" else "builtins.list", None)
         self.add_elements(collection, element)
         return frozenset({collection})

@@ -151,7 +151,7 @@ def is_test_code(facts: FileFacts, forward: Forward, data: str | None = None) ->
 
 def is_deliberate(forward: Forward, but: frozenset[str] = frozenset()) -> bool:
     """Whether a name around the call tells of a method that needs train mode; ``but`` are words that tell nothing."""
-    names = {*forward.where.functions, *forward.reads, forward.receiver or ""}
+    names = {*forward.where.functions, *forward.reads, *forward.comprehended, forward.receiver or ""}
     for loop in forward.where.loops:
         names |= loop.reads
     target = forward.target.cls if isinstance(forward.target, Instance) else None

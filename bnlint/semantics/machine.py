@@ -132,6 +132,7 @@ class Machine(ABC):
         self.state: State | None = State()
         self.contexts: tuple[Context, ...] = ()
         self.loops: tuple[events.Loop, ...] = ()
+        self.comprehended: frozenset[str] = frozenset()  # names in what comprehensions go through
         self.steps = 0.0
         self.limit = MAX_STEPS
         self.before_raise = State()

@@ -92,6 +92,7 @@ class Objects(Functions):
                 inputs=frozenset(origin for tensor in tensors for origin in tensor.origins),
                 frozen=self.frozen_parts(target),
                 parts=frozenset(part for part, _ in self.parts(target)[0]),
+                comprehended=self.comprehended,
             )
             self.remember(key, event)
             self.facts.forwards.append(event)
