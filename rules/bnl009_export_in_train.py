@@ -70,7 +70,11 @@ class ExportInTrain(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
-        (b"export", b"fuse", b"prepare_fx", b"prepare_qat", b"freeze"),
+        (
+            *(b"torch.export", b"torch.onnx", b"export.export", b"onnx.export", b"freeze("),
+            *(b"fuse_modules", b"fuse_fx", b"fuse_conv_bn_eval", b"fuse_linear_bn_eval", b"fx.experimental"),
+            *(b"prepare_fx", b"prepare_qat"),
+        ),
     )
     marks: ClassVar[tuple[str, ...]] = (
         r"(?<!self\.)\b(?:export\w*|fuse\w*|prepare\w*|convert_fx|freeze)\(",

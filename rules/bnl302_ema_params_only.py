@@ -12,6 +12,8 @@ from bnlint.semantics.events import Averaged, FileFacts, Layer, StateUse
 from bnlint.semantics.intent import is_test_file, words
 from bnlint.semantics.values import Instance
 
+# What tells that a copy gets its buffers after all, wherever that stands.
+_RENEWING_MARKS = r"buffers\(|load_state_dict\([^\n]*state_dict\(|" + averages.RENEWING_MARKS
 _LOADING = frozenset({"load", "resume", "restore", "checkpoint", "ckpt"})
 
 
@@ -76,13 +78,14 @@ class EmaParamsOnly(Rule):
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
         (b"parameters(",),
-        (b".add_(", b".sub_(", b".lerp_(", b".copy_(", b".data", b".addcmul_(", b"_foreach_"),
+        (
+            *(b".add_(", b".sub_(", b".lerp_(", b".copy_(", b".addcmul_(", b"_foreach_"),
+            *(b".data" + space + sign + b"=" for space in (b"", b" ") for sign in (b"", b"+", b"-", b"*")),
+        ),
     )
     marks: ClassVar[tuple[str, ...]] = (
-        r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\b[^=\n]*=|_foreach_|buffers\(|load_state_dict|"
-        + averages.RENEWING_MARKS,
-        r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\b[^=\n]*=|_foreach_",
-        r"\bzip\(|(?:parameters|state_dict)\((?s:.*)(?:parameters|state_dict)\(",
+        r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\s*[-+*]?=|_foreach_|" + _RENEWING_MARKS,
+        r"\bzip\(|(?:parameters|state_dict)\((?s:.*)(?:parameters|state_dict)\(|" + _RENEWING_MARKS,
     )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
