@@ -410,6 +410,9 @@ class Machine(ABC):
     def mode_dependent_layers(self, whole: Instance | Mystery) -> tuple[list[events.Layer], bool]:
         assert self.state is not None
         parts, unknown = self.parts(whole)
+        kinds = [part for part, _ in parts if isinstance(part, Instance) and part.kind in LAYERS]
+        depends: dict[Instance | Mystery, bool | None] = {part: _depends_on_mode(part) for part in kinds}
+        unknown |= None in depends.values()
         layers = [
             events.Layer(
                 part,
@@ -418,7 +421,7 @@ class Machine(ABC):
                 frozen=self.may_be_frozen(part, parts),
             )
             for part, certain in parts
-            if isinstance(part, Instance) and part.kind in LAYERS and _depends_on_mode(part)
+            if isinstance(part, Instance) and depends.get(part)
         ]
         layers.sort(key=lambda layer: layer.instance.location)
         return layers, unknown
@@ -531,16 +534,13 @@ def _thawing(
     return Mode(replace(mode.train, thawed=frozen.step), mode.eval)
 
 
-def _depends_on_mode(layer: Instance) -> bool:
-    """Not so for dropout of probability zero and for torch layers that keep no running statistics; nor, since
-    unknown is silence, where the argument that decides it is unknown."""
+def _depends_on_mode(layer: Instance) -> bool | None:
+    """Not so for dropout of probability zero and for torch layers that keep no running statistics; None where the
+    argument that decides it is not known."""
     facts = LAYERS[layer.kind]
-
-    def known(name: str) -> bool | int | float | str | None:
-        value = layer.arguments.get(name, frozenset({Constant(facts.defaults.get(name))}))
-        atoms = [atom for atom in value if isinstance(atom, Constant)]
-        return atoms[0].value if len(atoms) == len(value) == 1 else None
-
-    if facts.kind == "dropout":
-        return bool(known(facts.parameters[0]))
-    return facts.framework != "torch" or bool(known("track_running_stats"))
+    name = facts.parameters[0] if facts.kind == "dropout" else "track_running_stats"
+    if facts.kind != "dropout" and facts.framework != "torch":
+        return True
+    value = layer.arguments.get(name, frozenset({Constant(facts.defaults.get(name))}))
+    atoms = [atom for atom in value if isinstance(atom, Constant)]
+    return bool(atoms[0].value) if len(atoms) == len(value) == 1 else None
