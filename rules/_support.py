@@ -16,7 +16,9 @@ from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value
 INFERENCE_MARKS = (
     r"no_grad|inference_mode|set_grad_enabled|"
     r"(?:\b|_)(?i:test(?:s|ing|er)?|val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?[ \t]*\(|"
-    r"(?i:test|val|valid|eval)_?(?:loader|set|data|dl\b|ds\b|iter|gen\b)|"
+    r"[a-z](?:Test|Val|Valid|Validate|Eval|Evaluate|Infer|Inference|Predict)(?:[A-Z_]\w*)?[ \t]*\(|"
+    r"(?i:(?:test|val|valid|validation|eval)_?(?:loader|set|data|dl\b|ds\b|iter|gen\b))|"
+    r"\b(?i:[xy]_?(?:tests?|val|valid)|valids|testing\w*)\b|"
     r"(?i:loader|data|set|iter)s?_(?:test|val|valid|eval)"
 )
 #: What it must contain to train one, by itself or by a function that it calls.

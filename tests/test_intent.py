@@ -77,9 +77,15 @@ def test_names_that_tell_of_deliberate_train_mode_silence(changes: dict[str, str
 
 @pytest.mark.parametrize("path", ["test_net.py", "net_test.py", "conftest.py", "tests/helper.py", "a/test/b.py"])
 def test_test_files_are_left_alone(path: str) -> None:
-    assert speaks(function("evaluate", "test_loader"))
-    assert not speaks(function("evaluate", "test_loader"), path)
+    tests = function("evaluate", "test_loader") + "def test_evaluate():\n    evaluate([])\n"
+    assert speaks(tests)
+    assert not speaks(tests, path)
     assert not speaks("import pytest\n" + function("evaluate", "test_loader"))
+
+
+@pytest.mark.parametrize("path", ["test_net.py", "net_test.py", "a/test/b.py"])
+def test_a_script_that_tests_a_network_is_no_test_of_a_program(path: str) -> None:
+    assert speaks(function("evaluate", "test_loader"), path)
 
 
 def test_names_alone_do_not_tell_validation_from_training_within_one_function() -> None:

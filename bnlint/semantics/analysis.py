@@ -54,13 +54,25 @@ def _relevant(source: Source, marks: Sequence[Mark] | None) -> list[Segment]:
     if marks is None:
         return list(source.segments)
     alone = {s for s in source.segments if any(mark.is_on(s.code) for mark in marks if not mark.callers)}
-    found = {s for s in source.segments if any(mark.is_on(s.code) for mark in marks if mark.callers)}
+    found = {s for s in source.segments if any(_is_on(mark, s, source) for mark in marks if mark.callers)}
     names: set[str] = set()
     defining = (Role.DEFINITION, Role.ASSIGNMENT)
     while more := {name for segment in found if segment.role in defining for name in segment.binds} - names:
         names |= more
         found |= {segment for segment in source.segments if not names.isdisjoint(_words(segment.code))}
     return [segment for segment in source.segments if segment in found or segment in alone]
+
+
+def _is_on(mark: Mark, segment: Segment, source: Source) -> bool:
+    """Whether a statement has all that a mark asks for, by itself or in what it names (``net = Net().cuda()``)."""
+    if mark.is_on(segment.code):
+        return True
+    if len(mark.patterns) < 2 or segment.role is not Role.DEFINITION or not mark.may_be_on(segment.code):
+        return False
+    words = _words(segment.code)
+    code = (Role.ASSIGNMENT, Role.CODE)
+    named = [other.code for other in source.segments if other.role in code and not words.isdisjoint(other.binds)]
+    return bool(named) and mark.is_on("\n".join([segment.code, *named]))
 
 
 @lru_cache(maxsize=2_000)
