@@ -46,7 +46,7 @@ from bnlint.semantics.values import (
     constant,
     join,
 )
-from bnlint.source.parse import Role, Source
+from bnlint.source.parse import Role, Segment, Source
 
 MAX_STEPS = 400_000
 MAX_DEPTH = 80
@@ -64,6 +64,8 @@ _MAY_BE_MODULES = re.compile(
     r"torch\.(?:nn\.[A-Z](?!.*\.)(?!arameter)|hub\.|load|jit\.|compile|fx\.)|torch\.nn\.utils\."
 )
 _WITH_MODELS = ("keras.", "segmentation_models_pytorch.", "timm.", "torchvision.", "transformers.")
+#: Outside of its models transformers builds no layers: it loads, saves, shards and generates.
+_MACHINERY = "transformers/"
 _SETS_WEIGHTS = re.compile(
     r"init_weight|init_param|reset_param|^named_apply$|trunc_normal|init_buffer|persistent_buffer"
 )
@@ -146,6 +148,8 @@ class Builder(Interpreter):
         self.root.imported = True  # nothing of it runs but what is asked for
         self._keys: dict[str, object] = {}
         self._members: dict[tuple[Class, str], Instance] = {}  # of enumerations
+        self._temporary: set[object] = set()  # what was built, but for what stands in the files themselves
+        self._defining = 0
         self._guesses = 0  # how many loops and branches around what runs are not decided
 
     def build(self, name: str, given: Mapping[str, Value] = MappingProxyType({})) -> Value:
@@ -154,6 +158,17 @@ class Builder(Interpreter):
         if callee is None:
             return UNKNOWN
         return self.call_value(callee, Arguments((), tuple(given.items())), ir.Call(ir.Name(name), (), None))
+
+    def forget(self) -> None:
+        """Forget what was built, and keep what the files define."""
+        assert self.state is not None
+        gone, self._temporary, self.steps = self._temporary, set(), 0
+        self.state.slots = {key: value for key, value in self.state.slots.items() if key[0] not in gone}
+        self.state.doubtful = {key: value for key, value in self.state.doubtful.items() if key[0] not in gone}
+        self.state.modes = {atom: mode for atom, mode in self.state.modes.items() if atom not in gone}
+        self.fields = {atom: names for atom, names in self.fields.items() if atom not in gone}
+        self.frame.children.clear()
+        self.facts.layers.clear()
 
     def keys_of(self, name: str) -> list[str]:
         """The keys of a table in the file."""
@@ -181,6 +196,15 @@ class Builder(Interpreter):
             raise Raised
         return value
 
+    def run_function(self, function: Function, receiver: Instance | None, arguments: Arguments, node: ir.Expr) -> Value:
+        if not function.location.path.startswith(_MACHINERY) or function.location.path.startswith(
+            "transformers/models/"
+        ):
+            return super().run_function(function, receiver, arguments, node)
+        if function.name == "__init__" and receiver is not None and (config := arguments.at(0)) is not None:
+            self.set_field(receiver, "config", config)
+        return PLAIN
+
     def _branches(self, *given: Any, **named: Any) -> None:
         self._guesses += 1
         super()._branches(*given, **named)
@@ -193,7 +217,15 @@ class Builder(Interpreter):
 
     def new_object(self, node: object, kind: str, span: Any, **facts: object) -> tuple[Instance, bool]:
         self.frame.objects.pop((id(node), kind, id(facts.get("cls"))), None)
-        return super().new_object(node, kind, span, **facts)
+        made = super().new_object(node, kind, span, **facts)
+        if not self._defining:
+            self._temporary.add(made[0])
+        return made
+
+    def _define(self, scope: Scope, segment: Segment) -> None:
+        self._defining += 1
+        super()._define(scope, segment)
+        self._defining -= 1
 
     def _enter(self, function: Function, key: tuple[object, ...], call: Any, script: bool) -> Frame:
         self.frame.children.pop(key, None)
@@ -210,6 +242,11 @@ class Builder(Interpreter):
                     scope.done.add(segment)
                     self._define(scope, segment)
         return scope.defined.get(name)
+
+    def from_star_import(self, scope: Scope, name: str) -> Value | None:
+        if scope.source.path.startswith(_MACHINERY) and scope.source.path.endswith("__init__.py"):
+            return None  # hundreds of files, that its __init__ imports for type checkers alone
+        return super().from_star_import(scope, name)
 
     @staticmethod
     def knows_base(name: str) -> bool:
@@ -307,6 +344,8 @@ class Builder(Interpreter):
             mapping = isinstance(thing, Mapping)
             collection = Instance("builtins.dict" if mapping else "builtins.list", self.location(None))
             self.state.modes[collection] = UNKNOWN_MODE
+            if not self._defining:
+                self._temporary.add(collection)
             self._store(collection, thing if mapping else list(itertools.islice(thing, MAX_TURNS)))
             return frozenset({collection})
         return PLAIN

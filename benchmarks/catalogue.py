@@ -41,14 +41,15 @@ LOOKED_INTO = ("torchvision", "keras.src.applications")
 
 @dataclass(frozen=True)
 class Entry:
-    """A builder: its family and name in the catalogue, the file that defines it, what it is called there, and what it
-    is given."""
+    """A builder: its family and name in the catalogue, the file that defines it, what it is called there, what it
+    is given, and the class of the configuration that comes first."""
 
     family: str
     name: str
     path: str
     function: str
     given: tuple[tuple[str, Value], ...] = ()
+    config: str = ""
 
     @property
     def full_name(self) -> str:
@@ -72,9 +73,10 @@ def main() -> None:
     listed = {entry: layers_of(entry.full_name) for entry in entries}
     found = {entry: frozenset(kinds) for entry, kinds in listed.items() if kinds is not None}
     chosen = [entry for entry in chosen if not (options.new and entry in found)]
+    machines: dict[str, Builder] = {}
     began = time.perf_counter()
     for number, entry in enumerate(chosen):
-        built = kinds_built(project, entry)
+        built = kinds_built(project, entry, machines)
         found.pop(entry, None)
         if built is not None:
             found[entry] = built
@@ -95,6 +97,7 @@ def entries_in(site: Path, project: Project) -> Iterator[Entry]:
     yield from timm_entries(site)
     yield from segmentation_entries(site, project)
     yield from keras_entries(site)
+    yield from transformers_entries(site)
 
 
 def torchvision_entries(site: Path) -> Iterator[Entry]:
@@ -147,6 +150,31 @@ def keras_entries(site: Path) -> Iterator[Entry]:
                 yield Entry("keras.applications.", node.name, shown(path, site), node.name, given)
 
 
+def transformers_entries(site: Path) -> Iterator[Entry]:
+    """The models in files that name BatchNorm, built from the default configuration."""
+    for path in sorted((site / "transformers" / "models").glob("*/modeling_*.py")):
+        text = path.read_text("utf-8")
+        if "BatchNorm" in text:
+            classes = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+            for name in exported(path):
+                config = config_of(name, classes)
+                if config is not None and not name.endswith("PreTrainedModel"):
+                    yield Entry("transformers.", name, shown(path, site), name, config=config)
+
+
+def config_of(name: str, classes: dict[str, ast.ClassDef]) -> str | None:
+    """The class of the configuration that a class says it takes, or one of its bases in the file."""
+    if name not in classes:
+        return None
+    for node in ast.walk(classes[name]):
+        said = node.annotation if isinstance(node, (ast.AnnAssign, ast.arg)) else None
+        what = node.arg if isinstance(node, ast.arg) else getattr(getattr(node, "target", None), "id", "")
+        if isinstance(said, ast.Name) and what == "config" and said.id.endswith("Config"):
+            return said.id
+    found = (config_of(base.id, classes) for base in classes[name].bases if isinstance(base, ast.Name))
+    return next((config for config in found if config is not None), None)
+
+
 def exported(path: Path) -> list[str]:
     """The names in the ``__all__`` of a file."""
     for node in ast.parse(path.read_text("utf-8")).body:
@@ -166,16 +194,26 @@ def shown(path: Path, site: Path) -> str:
 # What it builds
 
 
-def kinds_built(project: Project, entry: Entry) -> frozenset[str] | None:
-    """The kinds of the layers that are surely there; None if none is, but it is not sure that there are none."""
+def kinds_built(project: Project, entry: Entry, machines: dict[str, Builder]) -> frozenset[str] | None:
+    """The kinds of the layers that are surely there; None if none is, but it is not sure that there are none.
+
+    What is built by functions of the same file is built by the same machine, so that their file is read once.
+    """
     source = project.source(entry.path)
     if source is None:
         return None
-    machine = Builder(source, project)
+    machine = machines.pop(entry.path, None) or Builder(source, project)
+    machines.clear()
+    machine.forget()
     try:
-        return surely_in(machine, machine.build(entry.function, dict(entry.given)))
+        given = dict(entry.given)
+        if entry.config:
+            given["config"] = machine.build(entry.config)
+        kinds = surely_in(machine, machine.build(entry.function, given))
     except (OutOfSteps, Raised, FileError, RecursionError):
         return None
+    machines[entry.path] = machine
+    return kinds
 
 
 def surely_in(machine: Builder, value: Value) -> frozenset[str] | None:

@@ -88,6 +88,9 @@ def torch_builder(family: str, name: str) -> Callable[[], Any]:
     if family == "segmentation_models_pytorch.":
         function = getattr(importlib.import_module("segmentation_models_pytorch"), name)
         return lambda: function(encoder_weights=None)
+    if family == "transformers.":
+        model = getattr(importlib.import_module("transformers"), name)
+        return lambda: model(model.config_class())
     function = getattr(importlib.import_module(family.rstrip(".")), name)
     return lambda: function()
 
