@@ -136,18 +136,30 @@ def test_a_rule_offers_a_fix_somewhere_or_says_why_there_is_none() -> None:
 NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL001": {"track_running_stats": False},
     "BNL002": {"track_running_stats": False},
+    "BNL003": {"track_running_stats": False},
+    "BNL004": {"track_running_stats": False, "affine": False},
+    "BNL005": {"track_running_stats": False, "affine": False},
+    "BNL006": {},
+    "BNL007": {"track_running_stats": False},
     "BNL008": {"track_running_stats": False},
     "BNL009": {"track_running_stats": False},
     "BNL010": {"track_running_stats": False},
+    "BNL011": {"track_running_stats": False},
+    "BNL012": {"track_running_stats": False},
     "BNL014": {"track_running_stats": False},
     "BNL101": {"momentum": 0.1},
     "BNL102": {"momentum": 0.9},
     "BNL107": {"eps": 1e-5},
     "BNL201": {"trainable": False},
     "BNL210": {"trainable": False},
+    "BNL301": {"track_running_stats": False},
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
 }
+
+
+# Where it is not the layer that makes the claim true.
+NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {"BNL006": {"fault": "none"}}
 
 
 def norms_of(finding: Finding) -> list[LayerSpec]:
@@ -158,7 +170,8 @@ def null_of(finding: Finding) -> Finding:
     assert finding.experiment is not None
     norms = norms_of(finding)
     changed = [LayerSpec(norm.kind, {**norm.arguments, **NULLS[finding.code]}, norm.chosen) for norm in norms]
-    experiment: Experiment = replace(finding.experiment, layers=tuple(changed))
+    options = {**finding.experiment.options, **NULL_OPTIONS.get(finding.code, {})}
+    experiment: Experiment = replace(finding.experiment, layers=tuple(changed), options=options)
     return replace(finding, experiment=experiment)
 
 
