@@ -18,7 +18,8 @@ _LAYER = r"(?:BatchNorm\dd|SyncBatchNorm|InstanceNorm\dd|(?:Feature)?(?:Alpha)?D
 _ARGUMENTS = r"[^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)(?:\.(?:to|cuda|type_as)\([^()\n]*\))?"
 # Names by which a mode is handed on, or which tell that dropping at inference is meant.
 _MODE_WORDS = frozenset({"train", "training", "eval", "evaluate", "test", "inference", "deterministic", "mode"})
-_MEANT = frozenset({"mc", "montecarlo", "bayesian", "bayes", "uncertainty"})
+# Classes that drop at inference by design, and losses, which are computed in training only.
+_MEANT = frozenset({"mc", "montecarlo", "bayesian", "bayes", "uncertainty", "prenet", "loss", "criterion", "objective"})
 
 
 class LayerBuiltInForward(Rule):
@@ -53,9 +54,9 @@ class LayerBuiltInForward(Rule):
 
     ## When it does not fire
     When the layer is built only once and kept (`if self.norm is None: self.norm = …`), when it is built only in train
-    mode or its mode or probability is handed on (`nn.Dropout(p).train(self.training)`), when it is only returned, for
-    layers without two modes, in tests, and where a name tells of Monte Carlo dropout. Flax builds layers in the call by
-    design, and Keras raises an error by itself.
+    mode or its mode or probability is handed on (`nn.Dropout(p).train(self.training)`), when it is only returned or is
+    trained there, for layers without two modes, in tests, and where a name tells of Monte Carlo dropout or of a loss.
+    Flax builds layers in the call by design, and Keras raises an error by itself.
 
     ## How --verify confirms it
     It puts a module in eval mode that builds the layer in `forward()`, and one that has built it in `__init__`: the
@@ -82,7 +83,6 @@ class LayerBuiltInForward(Rule):
         (b"def forward", b"def __call__"),
     )
     # In forward itself, applied where it is built, or through a local name; or an object of another class.
-    callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (
         r"def (?:forward|__call__)\b(?s:(?!\n[ \t]*(?:async )?def ).)*?"
@@ -95,7 +95,7 @@ class LayerBuiltInForward(Rule):
         if not file.complete or is_test_file(file):
             return
         for built in file.built_in_forward:
-            layers = [layer for layer in built.layers if support.is_mode_dependent(layer) and not _hands_mode_on(layer)]
+            layers = [layer for layer in built.layers if support.is_mode_dependent(layer) and not _follows_mode(layer)]
             if layers and built.forward.mode.surely_train and not _is_meant(built):
                 yield self._report(built, layers)
 
@@ -136,8 +136,11 @@ def _is_meant(built: BuiltInForward) -> bool:
     return bool(_MEANT & (words(built.cls.name) | words(built.forward.receiver or "")))
 
 
-def _hands_mode_on(layer: Instance) -> bool:
-    """Whether an argument depends on the mode: ``nn.Dropout(self.p if self.training else 0)``."""
+def _follows_mode(layer: Instance) -> bool:
+    """Whether an argument depends on the mode: ``nn.Dropout(self.p if self.training else 0)``, at once or before."""
+    probability = layer.arguments.get("p", frozenset()) if support.is_dropout(layer) else frozenset()
+    if any(support.is_zero(frozenset({atom})) for atom in probability):
+        return True
     names = set()
     for node in nodes(tuple(layer.argument_nodes.values())):
         names |= {node.id} if isinstance(node, ir.Name) else {node.name} if isinstance(node, ir.Attr) else set()

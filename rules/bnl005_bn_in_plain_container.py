@@ -141,7 +141,7 @@ class BatchNormInPlainContainer(Rule):
         )
 
 
-_CONTAINER = re.compile(rb"\bself\.\w+[ \t]*(?::[^=\n]*)?=[ \t]*(?:[\[({]|list\(\)|dict\(\)|\w+[ \t]*\n)")
+_CONTAINER = re.compile(rb"\bself\.\w+[ \t]*(?::[^=\n]*)?=[ \t]*(?:[\[({]|list\(\)|dict\(\)|\w+[ \t]*[#\r\n])")
 
 
 def _fix(found: Unregistered) -> Fix | None:

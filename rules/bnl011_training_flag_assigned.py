@@ -39,7 +39,7 @@ class TrainingFlagAssigned(Rule):
     ## When it does not fire
     On a layer itself, in a `train()` or `eval()` of the module's own, in a loop over all modules, for values that are
     not known, for modules without such layers below them or of unknown make, and where `train()` or `eval()` is called
-    on the same module in the same function.
+    on the same module, or on a part with these layers, in the same function.
 
     ## How --verify confirms it
     It sets the flag on a module that holds the rebuilt layers: they are still in train mode, and the outputs are not
@@ -57,7 +57,6 @@ class TrainingFlagAssigned(Rule):
     name: ClassVar[str] = "training-flag-assigned"
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b".training",))
-    callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (r"\.training[ \t]*=[ \t]*(?:True|False|[01])\b",)
 
@@ -108,9 +107,16 @@ def _stays_behind(file: FileFacts, flag: FlagSet, layer: Layer, wanted: bool) ->
 def _is_one_of_several(file: FileFacts, flag: FlagSet) -> bool:
     """Whether the flag is set where a mode is: in an override, or beside a call of ``train()`` or ``eval()``."""
     functions = flag.where.functions
+    mine = {layer.instance for layer in flag.layers}
     if functions[-1:] in (("train",), ("eval",), ("__init__",)):
         return True
-    return any(call.target is flag.target and call.where.functions == functions for call in file.mode_calls)
+    if any((layer, functions) in file.flags_of_parts for layer in mine):
+        return True
+    return any(
+        call.where.functions == functions
+        and (call.target is flag.target or not mine.isdisjoint(layer.instance for layer in call.layers))
+        for call in file.mode_calls
+    )
 
 
 def _fix(flag: FlagSet, method: str) -> Fix | None:

@@ -334,6 +334,7 @@ class FileFacts:
     ``imports`` holds the top-level packages it imports, ``defines`` its functions and classes. ``complete`` is false
     when the analysis gave up half way (a file too large or too tangled); events that depend on the flow are then
     left out.
+    ``flags_of_parts`` are layers whose ``training`` is set as that of some part of a module, and the running functions;
     ``settled`` are Keras objects whose weights are loaded, fitted or compiled somewhere;
     ``mode_managed`` torch modules that get a ``.train()`` or ``.eval()`` anywhere in the file, ``optimised``
     those whose parameters are taken anywhere. ``buffers_read`` are modules whose ``buffers()`` are taken,
@@ -359,6 +360,7 @@ class FileFacts:
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
     built_in_forward: list[BuiltInForward] = field(default_factory=list)
+    flags_of_parts: set[tuple[Instance, tuple[str, ...]]] = field(default_factory=set)
     unregistered: list[Unregistered] = field(default_factory=list)
     overrides: list[ModeOverride] = field(default_factory=list)
     settled: set[Instance] = field(default_factory=set)

@@ -17,6 +17,8 @@ from bnlint.source.positions import Span
 METHODS = ("train", "eval")
 _MODE_NAME = re.compile(r"(?i)mode|train|flag|eval|enable|status|state|phase|value|bool|recurs|is_|^(?:on|b|m|t)$")
 _TRAINING = frozenset({"backward", "step", "zero_grad", "fit"})
+_DATA_NAME = re.compile(r"(?i)loader|epoch|optim|data|batch|iterat|steps|env\b")
+_TRANSPARENT = frozenset({"no_grad", "inference_mode", "enable_grad", "override", "ignore", "unused", "export"})
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def faults_of(cls: Class) -> Iterator[Fault]:
     """The broken overrides that a class of modules defines itself."""
     for statement in cls.node.body:
         if isinstance(statement, ir.FunctionDef):
-            if statement.name in METHODS and not statement.decorators and statement.params:
+            plain = all(_is_transparent(decorator) for decorator in statement.decorators)
+            if statement.name in METHODS and plain and statement.params:
                 fault = _fault_of(cls, statement)
                 if fault is not None:
                     yield fault
@@ -113,8 +116,11 @@ class _Read:
 
     @property
     def is_loop(self) -> bool:
-        """Whether it trains or evaluates: it goes through data, or calls ``backward``."""
+        """Whether it trains or evaluates: it is given data, goes through it, or calls ``backward``."""
         of_modules = any(call.of == "super" for call in self.calls)
+        required = [param for param in self.function.params[1:] if param.kind == "positional" and param.default is None]
+        if not of_modules and any(_DATA_NAME.search(param.name) for param in required):
+            return True
         for node in nodes(self.function.body):
             if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr) and node.func.name in _TRAINING:
                 return True
@@ -265,6 +271,12 @@ def _may_delegate(body: tuple[ir.Stmt, ...], me: str) -> bool:
         if isinstance(node.func, ir.Attr) and isinstance(node.func.value, ir.Call):  # super().freeze()
             return True
     return False
+
+
+def _is_transparent(decorator: ir.Expr) -> bool:
+    """Whether a decorator leaves the method's parameters and what it returns as they are."""
+    called = decorator.func if isinstance(decorator, ir.Call) else decorator
+    return (ir.dotted(called) or "").split(".")[-1] in _TRANSPARENT
 
 
 def _without_docstring(body: tuple[ir.Stmt, ...]) -> tuple[ir.Stmt, ...]:

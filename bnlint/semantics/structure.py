@@ -43,6 +43,7 @@ _LOOKS_AT = frozenset(
      "cat", "stack", "append", "extend", "join", "chain"}
 )  # fmt: skip
 _INSIDES = frozenset({"_modules", "__dict__"})
+_CACHES = frozenset({"functools.lru_cache", "functools.cache", "functools.cached_property"})
 #: Methods by which a class may look after modules that it hides from ``nn.Module``.
 _OWN_HANDS = frozenset(
     {"modules", "named_modules", "children", "named_children", "parameters", "named_parameters", "train", "eval",
@@ -99,7 +100,7 @@ class Structure(Lifecycle):
             if layer.framework != "torch" or where.functions[0] == "__init__":
                 continue
             forward = self._application_of(layer, function)
-            if forward is None or function.owner is None:
+            if forward is None or function.owner is None or forward.trained or self._is_cached(where):
                 continue
             at, what = _construction(built, function.name)
             event = self._built_in.get(at)
@@ -119,6 +120,12 @@ class Structure(Lifecycle):
             if layer in call.parts and function.name in call.where.functions and not call.is_self:
                 return call
         return None
+
+    def _is_cached(self, where: events.Surroundings) -> bool:
+        """Whether one of the running functions keeps what it returns."""
+        values = [cls.attributes.get(name, NOTHING) for cls in where.classes for name in where.functions]
+        values += [self._global(name) or NOTHING for name in where.functions]
+        return any(isinstance(atom, Function) and atom.decorators & _CACHES for value in values for atom in value)
 
     def _reachable_from(self, whole: Instance) -> set[Atom]:
         found: set[Atom] = set()
@@ -261,6 +268,9 @@ class Structure(Lifecycle):
     def _is_handed_on(self, cls: Class, name: str) -> bool:
         """Whether the class, or one derived from it, gives this attribute to something that may register what is in
         it, or looks after it by itself."""
+        registers = "|".join(sorted(_REGISTERS - {"_modules", "__dict__", "__init__"}))
+        if re.search(rf"\b(?:{registers})\([^\n]*\.{name}\b", self.root.source.text):
+            return True
         family = [one for one in self.classes if cls in one.ancestors() or one in cls.ancestors()]
         for one in family:
             if "__setattr__" in one.attributes or "__getattr__" in one.attributes:
@@ -312,6 +322,9 @@ class Structure(Lifecycle):
         _, event = self.event(target, events.FlagSet)
         layers = self.mode_dependent_layers(module)[0]
         super().set_flag(module, value, target, part)
+        if part is not None:
+            functions = self.surroundings().functions
+            self.facts.flags_of_parts.update((layer.instance, functions) for layer in layers)
         if isinstance(event, events.FlagSet):
             event.layers = merge_layers(event.layers, layers)
         elif part is None and isinstance(self.statement, ir.Assign) and self.statement.targets == (target,):
