@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -344,3 +345,21 @@ def test_files_that_import_nothing_have_no_dependencies(imports: None) -> None:
     with sqlite3.connect(DATABASE) as database:
         rows = database.execute("SELECT dependencies FROM results").fetchall()
     assert sorted(bool(dependencies) for (dependencies,) in rows) == [False, False, True]
+
+
+def test_an_analysis_reads_no_more_than_so_many_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole libraries are reached through star imports; which files are left out does not depend on what is known."""
+    monkeypatch.setattr("bnlint.semantics.project.MOST", 3)
+    for number in range(6):
+        part = f"from torch import nn\nthing{number} = nn.BatchNorm1d(3)\n"
+        Path(f"part{number}.py").write_text(part, encoding="utf-8")
+    stars = "".join(f"from part{number} import *\n" for number in range(6))
+    for name in ("a", "b"):
+        text = f"{stars}model = thing5\nmodel = thing0\nwith torch.no_grad():\n    model(x)\n"
+        Path(f"{name}.py").write_text(f"import torch\n{text}", encoding="utf-8")
+    main([])
+    with sqlite3.connect(DATABASE) as database:
+        texts = [text for (text,) in database.execute("SELECT dependencies FROM results WHERE dependencies != ''")]
+    assert len(texts) == 2
+    assert len(set(texts)) == 1
+    assert len(json.loads(texts[0])["files"]) == 3

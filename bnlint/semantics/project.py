@@ -27,6 +27,9 @@ __all__ = ["Found", "Project"]
 CAPACITY = 8_000_000
 #: Larger files are data or generated, and cost more than they tell.
 _LARGEST = 1_000_000
+#: Files that one analysis is told of. More are asked for only through star imports of whole libraries; it then takes long
+#: and depends on everything.
+MOST = 200
 
 
 class Project:
@@ -67,14 +70,17 @@ class Project:
         return source
 
     def source(self, shown: str) -> Source | None:
-        """A file of the project; None where it cannot be read or is not Python."""
+        """A file of the project; None where it cannot be read, is not Python, or is one too many."""
+        recorded = self._recorded
+        if recorded is not None and len(recorded.files) >= MOST and shown not in recorded.files:
+            return None
         if shown in self._sources:
             self._sources.move_to_end(shown)
         else:
             self._keep(shown, *self._read(shown))
         source, digest = self._sources[shown]
-        if self._recorded is not None:
-            self._recorded.files[shown] = digest
+        if recorded is not None:
+            recorded.files[shown] = digest
         return source
 
     def find(self, importer: str, name: str) -> Found | None:

@@ -199,6 +199,7 @@ def _segment(group: list[ast.stmt], lines: list[str], code_lines: list[str]) -> 
         role = Role.ASSIGNMENT
     text = "\n".join(lines[first - 1 : last]) + "\n"
     code = "\n".join(code_lines[first - 1 : last]) + "\n"
+    code = text if code == text else code  # one string in memory
     return Segment(first, text, code, role, frozenset(names.binds), frozenset(names.imports), tuple(names.stars))
 
 
@@ -242,7 +243,6 @@ class _Names:
                 stack.extend(list(ast.iter_child_nodes(node))[::-1])
             elif not isinstance(node, (ast.Constant, ast.Lambda)):
                 stack.extend(list(ast.iter_child_nodes(node))[::-1])
-
 
     def _collect_owner(self, node: ast.expr) -> None:
         """``settings["model"] = …`` gives ``settings`` a part of its value."""
