@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--format", help="text (default) or json")
     output.add_argument("--exit-zero", action="store_true", help="findings do not make the exit status 1")
     parser.add_argument("--stdin-filename", metavar="PATH", help="the path to show for standard input")
+    parser.add_argument(
+        "--jobs", metavar="N", help="use at most N processes (default: as many as there are processor cores)"
+    )
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write .bnlint_cache/")
     parser.add_argument("--version", action="version", version=f"bnlint {__version__}")
     return parser
@@ -149,6 +152,7 @@ def _lint(options: argparse.Namespace, settings: Settings) -> Report:
     from bnlint.source.discovery import shown
 
     inputs: Sequence[str] | Stdin = options.paths
+    jobs = _jobs(options.jobs)
     if "-" in options.paths:
         if len(options.paths) > 1:
             raise UsageError("standard input (-) cannot be mixed with other paths; give it alone")
@@ -158,8 +162,22 @@ def _lint(options: argparse.Namespace, settings: Settings) -> Report:
         raise UsageError("--stdin-filename goes with - (standard input); add - as the path")
     with _progress() as progress:
         return run(
-            inputs, settings, verify=options.verify, use_cache=not options.no_cache, progress=progress
+            inputs,
+            settings,
+            verify=options.verify,
+            use_cache=not options.no_cache,
+            jobs=jobs,
+            progress=progress,
         )
+
+
+def _jobs(given: str | None) -> int:
+    if given is None:
+        # Not all cores of the machine need be ours.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"--jobs: must be a whole number from 1 upward, not {given!r}")
+    return int(given)
 
 
 def _standing(report: Report) -> bool:
