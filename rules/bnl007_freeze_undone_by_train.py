@@ -88,8 +88,9 @@ class FreezeUndoneByTrain(Rule):
             "call eval() on the part after each train(), or override train()",
             Confidence.CERTAIN if any(layer.certain for layer in layers) else Confidence.LIKELY,
             (
+                *frozen.calls,
                 TraceStep(frozen.location, "a part is put in eval mode here"),
-                *calls,
+                *(call for call in calls if call not in frozen.calls),
                 way.step,
                 TraceStep(forward.location, "trained here"),
             ),

@@ -438,7 +438,8 @@ class Machine(ABC):
         """A way into a mode by a call at ``span`` in the current place."""
         assert self.state is not None
         loops = tuple(loop.location for loop in self.loops)
-        return Way(TraceStep(self.location(span), what), by, loops, guards | self.state.guards)
+        calls = tuple(frame.call for frame in reversed(list(self.frame.chain())) if frame.call is not None)
+        return Way(TraceStep(self.location(span), what), by, loops, guards | self.state.guards, calls)
 
     def set_mode(self, whole: Instance | Mystery, mode: Mode, kinds: frozenset[str] = frozenset()) -> None:
         """What ``whole.train(...)`` and ``whole.eval()`` do: the mode of everything registered in it.
@@ -531,7 +532,7 @@ def _thawing(
     by = frozen.by.whole if isinstance(frozen.by, Part) else frozen.by
     if frozen.by is whole or not any(part is by for part, _ in parts):
         return mode
-    return Mode(replace(mode.train, thawed=frozen.step), mode.eval)
+    return Mode(replace(mode.train, thawed=frozen), mode.eval)
 
 
 def _depends_on_mode(layer: Instance) -> bool | None:

@@ -55,14 +55,16 @@ class Way:
     """How a module came into a mode: the step, whose ``train()`` or ``eval()`` it was (``by``, None for the mode that
     it was built in), the loops around that call, and the guards under which it happened.
 
-    ``thawed`` is the ``eval()`` of a part alone that this ``train()`` of the whole undid.
+    ``calls`` are the calls that led there. ``thawed`` is the ``eval()`` of a part alone that this ``train()`` of the
+    whole undid.
     """
 
     step: TraceStep
     by: object = None
     loops: tuple[Location, ...] = ()
     guards: Guards = NO_GUARDS
-    thawed: TraceStep | None = None
+    calls: tuple[TraceStep, ...] = ()
+    thawed: Way | None = None
 
     @property
     def location(self) -> Location:
