@@ -27,8 +27,8 @@ __all__ = ["Found", "Project"]
 CAPACITY = 8_000_000
 #: Larger files are data or generated, and cost more than they tell.
 _LARGEST = 1_000_000
-#: Files that one analysis is told of. More are asked for only through star imports of whole libraries; it then takes long
-#: and depends on everything.
+#: Files that one analysis is told of. More are asked for only through star imports of whole libraries; it then takes
+#: long and depends on everything.
 MOST = 200
 
 
