@@ -66,8 +66,8 @@ class TraceInTrain(Rule):
     code: ClassVar[str] = "BNL008"
     name: ClassVar[str] = "trace-in-train"
     severity: ClassVar[Severity] = Severity.ERROR
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"trace",))
-    marks: ClassVar[tuple[str, ...]] = (r"\bjit\.trace|(?<![.\w])trace(?:_module)?\(",)
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"jit",), (b"trace(", b"trace_module("))
+    marks: ClassVar[tuple[str, ...]] = (r"(?:\bjit\.|(?<![.\w]))trace(?:_module)?\(",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):
