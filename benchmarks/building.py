@@ -37,6 +37,7 @@ from bnlint.semantics.values import (
     File,
     Function,
     Instance,
+    Method,
     Partial,
     Ref,
     Tensor,
@@ -64,8 +65,9 @@ _MAY_BE_MODULES = re.compile(
     r"torch\.(?:nn\.[A-Z](?!.*\.)(?!arameter)|hub\.|load|jit\.|compile|fx\.)|torch\.nn\.utils\."
 )
 _WITH_MODELS = ("keras.", "segmentation_models_pytorch.", "timm.", "torchvision.", "transformers.")
+_MAPPING_METHODS = frozenset({"update", "keys", "items", "values", "append", "extend", "insert"})
 #: Outside of its models transformers builds no layers: it loads, saves, shards and generates.
-_MACHINERY = "transformers/"
+_MACHINERY = re.compile(r"transformers/(?!models/)")
 _SETS_WEIGHTS = re.compile(
     r"init_weight|init_param|reset_param|^named_apply$|trunc_normal|init_buffer|persistent_buffer"
 )
@@ -197,9 +199,7 @@ class Builder(Interpreter):
         return value
 
     def run_function(self, function: Function, receiver: Instance | None, arguments: Arguments, node: ir.Expr) -> Value:
-        if not function.location.path.startswith(_MACHINERY) or function.location.path.startswith(
-            "transformers/models/"
-        ):
+        if not _MACHINERY.match(function.location.path):
             return super().run_function(function, receiver, arguments, node)
         if function.name == "__init__" and receiver is not None and (config := arguments.at(0)) is not None:
             self.set_field(receiver, "config", config)
@@ -244,7 +244,7 @@ class Builder(Interpreter):
         return scope.defined.get(name)
 
     def from_star_import(self, scope: Scope, name: str) -> Value | None:
-        if scope.source.path.startswith(_MACHINERY) and scope.source.path.endswith("__init__.py"):
+        if scope.source.path in ("transformers/__init__.py", "transformers/models/__init__.py"):
             return None  # hundreds of files, that its __init__ imports for type checkers alone
         return super().from_star_import(scope, name)
 
@@ -317,12 +317,12 @@ class Builder(Interpreter):
             collection = isinstance(atom, Tuple) or (isinstance(atom, Instance) and atom.kind in _COLLECTIONS)
             items = self.items(value) if collection else None
             if isinstance(atom, Instance) and atom.kind == "builtins.dict":
-                items = [held for _, held in self.field_values(atom)]
-            if collection and items is None:
+                for name, held in list(self.field_values(atom)):
+                    self.set_field(owner, str(self._keys.get(name, name)), held)
+            elif collection and items is None:
                 self._add_children(owner, [frozenset({inner}) for inner in self.elements(value)])
             elif items is not None:
-                pairs = [item for item in items if len(item) == 1 and isinstance(next(iter(item)), (Tuple, Instance))]
-                self._add_children(owner, pairs if len(pairs) == len(items) else items)
+                self._add_children(owner, items)
             elif not all(isinstance(inner, (Constant, Plain)) for inner in value):
                 number = sum(1 for name, _ in self.field_values(owner) if name.isdigit())
                 self.set_field(owner, str(number), value)
@@ -482,8 +482,8 @@ class Builder(Interpreter):
                 return self.wrap(self.exact(value)[slice(*bounds)])
             return self.wrap(self.exact(value)[self._shown(self.evaluate(node.index))])
         except (Inexact, TypeError, LookupError):
-            if all(isinstance(atom, Plain) for atom in value):
-                return PLAIN
+            if all(isinstance(atom, Plain) or _is_machinery(atom) for atom in value):
+                return PLAIN  # of transformers' tables: ACT2FN
             return self.elements(value) or super()._subscript(node)
 
     def _comprehension(self, node: ir.Comprehension) -> Value:
@@ -535,6 +535,8 @@ class Builder(Interpreter):
         super().assign_target(target, value)
 
     def attribute_of(self, atom: Atom, name: str, node: ir.Expr) -> Value:
+        if isinstance(atom, Tensor) and name in known.SHAPE_ATTRIBUTES:
+            return PLAIN
         if isinstance(atom, Plain) or name in ("__module__", "__doc__", "__file__"):
             return PLAIN
         if isinstance(atom, (Constant, Tuple)):
@@ -547,6 +549,9 @@ class Builder(Interpreter):
             return constant(atom.name)
         if isinstance(atom, Ref) and name == "__name__":
             return constant(atom.name.rpartition(".")[2])
+        inherits = isinstance(atom, Instance) and (atom.cls is None or atom.cls.lookup(name) is None)
+        if isinstance(atom, Instance) and inherits and name in _MAPPING_METHODS and _is_container(atom):
+            return frozenset({Method(atom, name)})
         if isinstance(atom, Instance) and name == "__class__" and atom.cls is not None:
             return frozenset({atom.cls})
         if isinstance(atom, Instance) and atom.cls is not None and atom.framework is None:
@@ -857,6 +862,8 @@ class Builder(Interpreter):
         if name in ("super", "setattr", "vars"):
             return super()._call_builtin(name, arguments, node)
         function = getattr(builtins, name, None)
+        if name == "zip":  # what is zipped has one length
+            arguments = replace(arguments, positional=self._of_one_length(arguments.positional))
         try:
             if name in ("print", "open", "input", "id", "exec", "eval", "getattr") or not callable(function):
                 return PLAIN
@@ -869,6 +876,15 @@ class Builder(Interpreter):
             if name == "next":
                 return self.iterate(first)
             return self.tensors_of(arguments.everything()) or PLAIN
+
+    def _of_one_length(self, collections: tuple[Value, ...]) -> tuple[Value, ...]:
+        counts = [len(items) for value in collections if (items := self.items(value)) is not None]
+        if not counts:
+            return collections
+        return tuple(
+            value if self.items(value) is not None else self.wrap([Held(self.iterate(value))] * min(counts))
+            for value in collections
+        )
 
     def _get_attribute(self, name: str, owners: Value, arguments: Arguments, node: ir.Call) -> Value:
         assert self.state is not None
@@ -946,6 +962,10 @@ class Builder(Interpreter):
         if name == "builtins.type":
             return isinstance(atom, Class) or (isinstance(atom, Ref) and atom.name.rpartition(".")[2][:1].isupper())
         return False
+
+
+def _is_machinery(atom: Atom) -> bool:
+    return isinstance(atom, Instance) and atom.cls is not None and _MACHINERY.match(atom.cls.location.path) is not None
 
 
 def _is_module(value: Value) -> bool:
