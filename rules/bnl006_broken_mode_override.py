@@ -46,8 +46,9 @@ class BrokenModeOverride(Rule):
 
     ## When it does not fire
     When the bases are not all known to lead to `nn.Module`; for overrides that do nothing but return or raise (the mode
-    is switched off on purpose), and those that set a fixed mode; when `eval()` has an override of its own beside a
-    `train()` that `eval()` could not call; when another method may do the rest; in tests.
+    is switched off on purpose), and those that set a fixed mode; for loops of classes without BatchNorm and Dropout;
+    when `eval()` has an override of its own beside a `train()` that `eval()` could not call; when another method may
+    do the rest; in tests.
 
     ## How --verify confirms it
     It builds a module with such an override around the rebuilt layers and calls `eval()` and `train()` on it: they
@@ -85,7 +86,7 @@ class BrokenModeOverride(Rule):
             return
         for override in file.overrides:
             layers = [layer for layer in override.layers if support.is_mode_dependent(layer.instance)]
-            if layers or override.fault != "no-super":  # without layers below it nothing is left behind
+            if layers or not _matters_to_layers_alone(override):
                 yield self._report(override, layers)
 
     def _report(self, override: ModeOverride, layers: list[Layer]) -> Finding:
@@ -101,6 +102,11 @@ class BrokenModeOverride(Rule):
 
 
 _OVERRIDE = re.compile(rb"\n[ \t]+def[ \t]+(?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=[^=]")
+
+
+def _matters_to_layers_alone(override: ModeOverride) -> bool:
+    """Whether nothing is wrong without layers of two modes: nobody will call ``eval()``, or nobody is left behind."""
+    return override.fault == "no-super" or (override.loop and not override.owns_unknown)
 
 
 def _message(override: ModeOverride, layers: list[Layer]) -> str:

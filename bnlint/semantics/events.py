@@ -304,7 +304,8 @@ class Unregistered:
 @dataclass(eq=False)
 class ModeOverride:
     """A class of modules has a ``train`` or ``eval`` of its own that breaks the contract of ``nn.Module``: ``fault``,
-    ``loop`` and ``sure`` are as in ``bnlint.semantics.overrides``. ``layers`` are those of objects of the class.
+    ``loop`` and ``sure`` are as in ``bnlint.semantics.overrides``. ``layers`` are those of objects of the class, and
+    ``owns_unknown`` tells that they may have others.
 
     ``parameter`` is where a parameter can be added and ``mode`` its name, ``parent_call`` where it can be handed on to
     the only call of the parent's method, ``end`` the line after the body, which is indented by ``indent``, and
@@ -325,6 +326,7 @@ class ModeOverride:
     falls_off: bool
     returns: bool
     layers: list[Layer] = field(default_factory=list)
+    owns_unknown: bool = False
 
 
 @dataclass

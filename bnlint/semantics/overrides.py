@@ -159,10 +159,10 @@ def _fault_of_train(cls: Class, read: _Read) -> Fault | None:
     required = [param for param in positional if param.default is None]
     first = positional[0] if positional else None
     used = {node.id for node in nodes(read.function.body) if isinstance(node, ir.Name)}
-    has_own_eval = any("eval" in ancestor.attributes for ancestor in cls.ancestors())
+    called_by_eval = _eval_calls_train(cls)
     if not spread and (first is None or len(required) > 1 or not _is_mode(first, read)):
-        if has_own_eval:
-            return None  # eval() does not come here
+        if not called_by_eval:
+            return None
         if first is None and read.reaches_others and not read.is_loop:
             return read.fault("no-mode-parameter")
         return read.fault("no-mode-parameter", loop=True) if read.is_loop else None
@@ -172,9 +172,24 @@ def _fault_of_train(cls: Class, read: _Read) -> Fault | None:
         return read.fault("no-super") if sets and not read.may_delegate else None
     ignored = first is not None and not spread and first.name not in used
     parent = [call for call in read.calls if call.of == "super"]
-    if ignored and not has_own_eval and parent and all(call.wanted is True for call in parent):
+    if ignored and called_by_eval and parent and all(call.wanted is True for call in parent):
         return read.fault("ignores-mode")
     return read.fault("returns-none") if read.returns_nothing else None
+
+
+def _eval_calls_train(cls: Class) -> bool:
+    """Whether ``eval()`` comes to ``train()``, as that of ``nn.Module`` does: an override may not."""
+    own = [atom.node for atom in cls.lookup("eval") or () if isinstance(atom, Function) and atom.node.params]
+    if not own:
+        return "eval" not in cls.attributes
+    calls = [
+        (call.func.name, mode_call.of)
+        for node in own
+        for call in nodes(node.body)
+        if isinstance(call, ir.Call) and isinstance(call.func, ir.Attr)
+        if (mode_call := _mode_call(call, node.params[0].name)) is not None
+    ]
+    return ("eval", "super") in calls or ("train", "self") in calls
 
 
 def _fault_of_eval(cls: Class, read: _Read) -> Fault | None:
@@ -299,8 +314,3 @@ def _does_nothing(statement: ir.Stmt) -> bool:
 
 def _last(body: tuple[ir.Stmt, ...]) -> Span | None:
     return body[-1].span if body else None
-
-
-def defines(cls: Class, name: str) -> list[Function]:
-    """The functions of that name that a class defines or inherits from classes of the project."""
-    return [atom for atom in cls.lookup(name) or () if isinstance(atom, Function)]

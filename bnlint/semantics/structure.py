@@ -100,8 +100,10 @@ class Structure(Lifecycle):
             if layer.framework != "torch" or where.functions[0] == "__init__":
                 continue
             forward = self._application_of(layer, function)
-            if forward is None or function.owner is None or forward.trained or self._is_cached(where):
+            if forward is None or function.owner is None or self._is_cached(where):
                 continue
+            if any(function.name in backward.where.functions for backward in self.facts.backwards):
+                continue  # what is built there is trained there
             at, what = _construction(built, function.name)
             event = self._built_in.get(at)
             if event is None:
@@ -347,8 +349,10 @@ class Structure(Lifecycle):
                 self._overrides[cls] = [self._override(cls, fault) for fault in faults_of(cls)]
                 self.facts.overrides += self._overrides[cls]
             for event in self._overrides[cls]:
-                layers = [layer for layer in self.mode_dependent_layers(instance)[0] if layer.instance is not instance]
+                found, unknown = self.mode_dependent_layers(instance)
+                layers = [layer for layer in found if layer.instance is not instance]
                 event.layers = merge_layers(event.layers, layers) if event.layers else layers
+                event.owns_unknown |= unknown
 
     def _override(self, cls: Class, fault: Fault) -> events.ModeOverride:
         lines = self.root.source.lines
