@@ -66,7 +66,6 @@ def test_its_form() -> None:
         ("timm:convnext_tiny", set()),
         ("smp:resnet34", {BATCH}),
         ("smp:tu-resnet50", {BATCH}),
-        ("segmentation_models_pytorch.Unet", {BATCH}),
         ("keras.applications.ResNet50", {KERAS_BATCH}),
         ("keras.applications.VGG16", set()),
         ("keras.applications.EfficientNetB0", {KERAS_BATCH, KERAS_DROPOUT}),
