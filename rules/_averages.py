@@ -9,9 +9,9 @@ from bnlint.semantics.intent import words
 
 #: What renews the statistics of a copy, for the text of statements.
 RENEWING_MARKS = (
-    r"(?i:(?:bn|batch_?norm)_?(?:update|stat)|"
-    r"(?:update|reset|refresh|recompute|recalibrate|re_?estimate|precise|calibrate|adapt)\w*?(?:bn|norm|stat))|"
-    r"running_(?:mean|var)"
+    r"(?i:(?:\b|_)(?:bn|batch_?norm)s?_?(?:update|stats)|"
+    r"(?:update|reset|refresh|recompute|recalibrate|re_?estimate|precise|calibrate|adapt)_?"
+    r"(?:(?:bn|batch_?norm)|running_|stats\b|statistics\b))|running_(?:mean|var)\b"
 )
 _NORMS = frozenset({"bn", "bns", "batchnorm", "norm", "norms"})
 _RENEWING = frozenset(
