@@ -5,7 +5,7 @@
 
 SITE_PACKAGES holds the sources of torchvision, timm, segmentation_models_pytorch, transformers and keras (those of
 ``CORPORA`` in ``speed.py`` will do; ``pip install --no-deps --target``). bnlint's analysis runs over them
-(``building.py``), imports none of them, and takes some minutes. What it cannot establish is left out; a model that
+(``building.py``, ``exact.py``), imports none of them, and takes some minutes. What it cannot establish is left out; a model that
 surely has no such layer is listed as having none. The second command must run in an environment that has the
 libraries; it builds the models without weights, on PyTorch's meta device where that goes.
 """
@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import live
-from building import Builder, Raised
+from building import Builder
+from exact import Raised
 
 from bnlint.errors import FileError
 from bnlint.frameworks.catalogue import layers_of
