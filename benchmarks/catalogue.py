@@ -25,7 +25,7 @@ from pathlib import Path
 
 import live
 from building import Builder
-from exact import Raised
+from exact import Inexact, Raised
 
 from bnlint.errors import FileError
 from bnlint.frameworks.catalogue import layers_of
@@ -211,7 +211,7 @@ def kinds_built(project: Project, entry: Entry, machines: dict[str, Builder]) ->
         if entry.config:
             given["config"] = machine.build(entry.config)
         kinds = surely_in(machine, machine.build(entry.function, given))
-    except (OutOfSteps, Raised, FileError, RecursionError):
+    except (OutOfSteps, Inexact, Raised, FileError, RecursionError):
         return None
     machines[entry.path] = machine
     if entry.config and kinds is not None:  # another configuration may have other rates, and more layers

@@ -268,7 +268,8 @@ class Exact(Interpreter):
             items = self.items(value) if collection else None
             if isinstance(atom, Instance) and atom.kind == "builtins.dict":
                 for name, held in list(self.field_values(atom)):
-                    self.set_field(owner, str(self._keys.get(name, name)), held)
+                    key = self._keys.get(name)
+                    self.set_field(owner, key if isinstance(key, str) else name, held)
             elif collection and items is None:
                 self._add_children(owner, [frozenset({inner}) for inner in self.elements(value)])
             elif items is not None:
