@@ -49,8 +49,9 @@ class Rule(ABC):
     """One kind of misuse.
 
     ``needles`` decide which files are parsed at all: a file concerns the rule only if its bytes contain at
-    least one needle of *every* group. They must be necessary conditions: a needle that a real case can lack
-    makes the rule miss it.
+    least one needle of *every* group and, where there is a ``needle_pattern``, what that regular expression matches.
+    They must be necessary conditions: a needle that a real case can lack makes the rule miss it. They are data, so that
+    they can be kept apart from the rules, which take a while to import.
 
     ``marks`` are regular expressions, *all* of which are found in a top-level statement that the mistake can stand in
     (docstrings do not count). Other statements are run only where these need them or, where ``callers`` matter to the
@@ -63,6 +64,7 @@ class Rule(ABC):
     severity: ClassVar[Severity]
     default: ClassVar[bool] = True
     needles: ClassVar[tuple[tuple[bytes, ...], ...]]
+    needle_pattern: ClassVar[str] = ""
     marks: ClassVar[tuple[str, ...]] = ()
     callers: ClassVar[bool] = True
     follows_modes: ClassVar[bool] = True
@@ -93,7 +95,15 @@ class Rule(ABC):
         return cls.documentation().split("\n", 1)[0]
 
     def concerns(self, data: bytes) -> bool:
-        return all(any(needle in data for needle in group) for group in self.needles)
+        """Whether a file with this content can have the mistake."""
+        if not all(any(needle in data for needle in group) for group in self.needles):
+            return False
+        return not self.needle_pattern or _bytes_pattern(self.needle_pattern).search(data) is not None
+
+
+@cache
+def _bytes_pattern(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode())
 
 
 @cache

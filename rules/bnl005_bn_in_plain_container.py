@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -98,6 +97,9 @@ class BatchNormInPlainContainer(Rule):
     name: ClassVar[str] = "bn-in-plain-container"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b"self.",))
+    needle_pattern: ClassVar[str] = (
+        r"\bself\.\w+[ \t]*(?::[^=\n]*)?=[ \t]*(?:[\[({]|list\(\)|dict\(\)|\w+[ \t]*[#\r\n])"
+    )
     # An attribute that is filled later, one that is a display of calls or names, and a local list that becomes one.
     callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
@@ -105,9 +107,6 @@ class BatchNormInPlainContainer(Rule):
         f"{_FILLED}|{_FILLED_BY_NAME}|{_DISPLAYED}|{_HANDED_OVER}",
         r"\bdef forward\b|LightningModule",
     )
-
-    def concerns(self, data: bytes) -> bool:
-        return super().concerns(data) and _CONTAINER.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):
@@ -139,9 +138,6 @@ class BatchNormInPlainContainer(Rule):
                 container="list" if found.container == "set" else found.container,
             ),
         )
-
-
-_CONTAINER = re.compile(rb"\bself\.\w+[ \t]*(?::[^=\n]*)?=[ \t]*(?:[\[({]|list\(\)|dict\(\)|\w+[ \t]*[#\r\n])")
 
 
 def _fix(found: Unregistered) -> Fix | None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -71,15 +70,13 @@ class BrokenModeOverride(Rule):
     name: ClassVar[str] = "broken-mode-override"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"train", b"eval"), (b"class ",))
+    needle_pattern: ClassVar[str] = r"\n[ \t]+def[ \t]+(?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=[^=]"
     callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (
         r"(?m:^)[ \t]+def[ \t]+(?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=(?!=)",
         r"(?m:^)[ \t]*class[ \t]+\w+[ \t]*\(\s*(?!object\b|\))",
     )
-
-    def concerns(self, data: bytes) -> bool:
-        return super().concerns(data) and _OVERRIDE.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if is_test_file(file):
@@ -99,9 +96,6 @@ class BrokenModeOverride(Rule):
             _fix(override),
             _experiment(override, layers),
         )
-
-
-_OVERRIDE = re.compile(rb"\n[ \t]+def[ \t]+(?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=[^=]")
 
 
 def _matters_to_layers_alone(override: ModeOverride) -> bool:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -57,11 +56,9 @@ class TrainingFlagAssigned(Rule):
     name: ClassVar[str] = "training-flag-assigned"
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b".training",))
+    needle_pattern: ClassVar[str] = r"\.training[ \t]*=[ \t]*(?:True|False|[01])\b"
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (r"\.training[ \t]*=[ \t]*(?:True|False|[01])\b",)
-
-    def concerns(self, data: bytes) -> bool:
-        return super().concerns(data) and _ASSIGNED.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):
@@ -90,9 +87,6 @@ class TrainingFlagAssigned(Rule):
             _fix(flag, method),
             support.experiment("training-flag", "torch", behind, on_layer=False),
         )
-
-
-_ASSIGNED = re.compile(rb"\.training[ \t]*=[ \t]*(?:True|False|[01])\b")
 
 
 def _stays_behind(file: FileFacts, flag: FlagSet, layer: Layer, wanted: bool) -> bool:

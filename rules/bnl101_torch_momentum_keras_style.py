@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -12,7 +11,6 @@ from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts
 
 # A number that can be such a momentum, or something that it is computed from.
-_NUMBER = re.compile(rb"\.(?:7[5-9]|[89])|1\.?0?\s*-")
 
 
 class TorchMomentumKerasStyle(Rule):
@@ -60,15 +58,15 @@ class TorchMomentumKerasStyle(Rule):
     code: ClassVar[str] = "BNL101"
     name: ClassVar[str] = "torch-momentum-keras-style"
     severity: ClassVar[Severity] = Severity.ERROR
-    # Momentum can be positional, so its name is no necessary condition.
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm", b"batchnorm"))
+    # Momentum can be positional, so its name is no necessary condition. Where it is set as an attribute, the layers and
+    # the framework may all stand in other files.
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
+        (b"torch", b".momentum"),
+        (b"BatchNorm", b"batchnorm", b".momentum"),
+    )
+    needle_pattern: ClassVar[str] = r"\.(?:7[5-9]|[89])|1\.?0?\s*-"
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
-
-    def concerns(self, data: bytes) -> bool:
-        # The layers whose momentum is set may all stand in other files.
-        named = super().concerns(data) or b".momentum" in data
-        return named and _NUMBER.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for copied in copied_momenta(file, "torch"):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -12,7 +11,6 @@ from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts
 
 # A number that can be such a momentum, or something that it is computed from.
-_NUMBER = re.compile(rb"\.(?:[01]|2[0-5]?\b)|1\.?0?\s*-|\de-\d")
 
 
 class KerasMomentumTorchStyle(Rule):
@@ -64,11 +62,9 @@ class KerasMomentumTorchStyle(Rule):
         (b"keras", b"tensorflow", b"tf_slim"),
         (b"BatchNormalization", b"batch_norm"),
     )
+    needle_pattern: ClassVar[str] = r"\.(?:[01]|2[0-5]?\b)|1\.?0?\s*-|\de-\d"
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
-
-    def concerns(self, data: bytes) -> bool:
-        return super().concerns(data) and _NUMBER.search(data) is not None
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for copied in copied_momenta(file, "keras"):
