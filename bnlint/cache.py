@@ -94,6 +94,11 @@ class ResultCache:
             found.update({row[0]: (row[1], row[2]) for row in self._select(query, some)})
         return found
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no result of any file."""
+        return not self._select("SELECT 1 FROM results LIMIT 1", [])
+
     def keep(self, key: bytes, findings: str, dependencies: str) -> None:
         """Remember a result; it is written when the cache is closed."""
         self._results[key] = (key, findings, dependencies)

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="bnlint",
         description="Find Python code in which BatchNorm silently computes something else than was meant.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -102,7 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write .bnlint_cache/")
     parser.add_argument("--version", action="version", version=f"bnlint {__version__}")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """For checking options while they are added: asking for the terminal's width imports a good deal."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=80)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from bnlint.source.decode import decode, split_lines
 from bnlint.source.dependencies import Dependencies
 from bnlint.source.dependencies import digest as digest_of
 from bnlint.source.marks import Mark
+from bnlint.source.syntax import check_syntax, essence
 from bnlint.suppress import suppressed
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What there is to say of a file; ``digest`` names the content that it was said of, ``dependencies`` are what it
-    rests on beside that."""
+    """What there is to say of a file; ``digest`` names the content that it was said of, ``essence`` what of that counts
+    (where a rule is concerned), ``dependencies`` are what it rests on beside that."""
 
     findings: tuple[Finding, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     dependencies: Dependencies = field(default_factory=Dependencies)
     digest: str = ""
+    essence: str = ""
 
 
 def lint_file(path: str, shown: str, rules: Sequence[Rule], project: Project) -> FileResult:
@@ -72,8 +74,17 @@ def lint_text(
     """Lint one decoded file, and what it imports from its ``project``. Whatever goes wrong becomes one diagnostic;
     nothing is raised. ``parsed`` says that somebody has made sure of the syntax already."""
     try:
-        with project.recording() if project is not None else nullcontext(Dependencies()) as dependencies:
-            findings = _once_a_place(_findings(text, path, rules, project, digest, parsed))
+        data = text.encode("utf-8", "surrogatepass")
+        concerned = [rule for rule in rules if rule.concerns(data)]
+        if not concerned:
+            if not parsed:
+                check_syntax(path, text)  # a broken file is reported whatever it holds
+            return FileResult(digest=digest)
+        from bnlint.source.parse import parse
+
+        source = parse(path, text) if project is None else project.root(path, text, digest or digest_of(data))
+        with nullcontext(Dependencies()) if project is None else project.recording() as dependencies:
+            findings = _once_a_place(_findings(source, concerned, rules, project))
         if findings and heed_noqa:
             lines = split_lines(text)
             findings = [finding for finding in findings if not suppressed(finding, lines)]
@@ -81,7 +92,8 @@ def lint_text(
         return FileResult(diagnostics=(_diagnostic(path, error),))
     except Exception as error:  # MemoryError and RecursionError among them: the other files go on
         return FileResult(diagnostics=(internal_error(path, "analysing this file", error),))
-    return FileResult(tuple(findings), (), dependencies, digest)
+    seen = essence(source.gist, text, [rule.code for rule in concerned])
+    return FileResult(tuple(findings), (), dependencies, digest, seen)
 
 
 def marks(rules: Sequence[Rule]) -> tuple[Mark, ...]:
@@ -104,26 +116,13 @@ def internal_error(path: str, activity: str, error: Exception) -> Diagnostic:
 
 
 def _findings(
-    text: str, path: str, rules: Sequence[Rule], project: Project | None, digest: str, parsed: bool
+    source: Source, concerned: Sequence[Rule], rules: Sequence[Rule], project: Project | None
 ) -> Iterator[Finding]:
-    from bnlint.source.parse import check_syntax, parse
-
-    concerned = _concerned(rules, text)
-    if not concerned:
-        if not parsed:
-            check_syntax(path, text)  # a broken file is reported whatever it holds
-        return
-    source = project.root(path, text, digest) if project is not None else parse(path, text)
     for finding in _found(source, concerned, project):
-        if finding.location.path == path:
+        if finding.location.path == source.path:
             yield finding
         elif project is not None:
-            yield from _at_the_call(finding, path, rules, project)
-
-
-def _concerned(rules: Sequence[Rule], text: str) -> list[Rule]:
-    data = text.encode("utf-8", "surrogatepass")
-    return [rule for rule in rules if rule.concerns(data)]
+            yield from _at_the_call(finding, source.path, rules, project)
 
 
 def _found(source: Source, concerned: Sequence[Rule], project: Project | None) -> Iterator[Finding]:
@@ -154,7 +153,8 @@ def _own_findings(path: str, rules: Sequence[Rule], project: Project) -> dict[tu
         found: Iterable[Finding] = ()
         with project.recording() as dependencies, suppress(FileError):
             source = project.source(path)
-            if source is not None and (concerned := _concerned(rules, source.text)):
+            if source is not None:
+                concerned = [rule for rule in rules if rule.concerns(source.text.encode("utf-8", "surrogatepass"))]
                 found = _once_a_place(its for its in _found(source, concerned, project) if its.location.path == path)
         project.own_findings[path] = ({(its.location, its.code): its for its in found}, dependencies)
     own, dependencies = project.own_findings[path]

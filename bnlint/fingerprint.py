@@ -10,22 +10,43 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import bnlint
 from bnlint.cache import ResultCache, key
 from bnlint.source.dependencies import read
 
+if TYPE_CHECKING:
+    from bnlint.rule import Rule
+
 _OWN = ("bnlint", "bnlint.rules")
 
 
-class Installed(NamedTuple):
-    """The codes of all rules, each with whether it is on by default, and a hash of everything that they rest on."""
+class Sketch(NamedTuple):
+    """What can be said of a rule without loading it. There are no needles where it does not go by them alone."""
 
-    rules: tuple[tuple[str, bool], ...]
+    code: str
+    default: bool
+    needles: list[list[str]] | None
+    needle_pattern: str
+
+    def concerns(self, text: str) -> bool | None:
+        """What ``Rule.concerns`` says of a file; None where only the rule knows."""
+        if self.needles is None:
+            return None
+        if not all(any(needle in text for needle in group) for group in self.needles):
+            return False
+        return not self.needle_pattern or re.search(self.needle_pattern, text, re.ASCII) is not None
+
+
+class Installed(NamedTuple):
+    """What is known of all rules without loading them, and a hash of everything that they rest on."""
+
+    rules: tuple[Sketch, ...]
     fingerprint: str
 
 
@@ -43,10 +64,19 @@ def installed(cache: ResultCache) -> Installed:
     return known
 
 
-def _rules() -> tuple[tuple[str, bool], ...]:
+def _rules() -> tuple[Sketch, ...]:
     from bnlint.rule import registry
 
-    return tuple((rule.code, rule.default) for rule in registry().values())
+    return tuple(_sketch(rule) for rule in registry().values())
+
+
+def _sketch(rule: Rule) -> Sketch:
+    from bnlint.rule import Rule
+
+    needles = None
+    if type(rule).concerns is Rule.concerns and all(needle.isascii() for group in rule.needles for needle in group):
+        needles = [[needle.decode("ascii") for needle in group] for group in rule.needles]
+    return Sketch(rule.code, rule.default, needles, rule.needle_pattern)
 
 
 def _noted(text: str | None) -> Installed | None:
@@ -57,7 +87,7 @@ def _noted(text: str | None) -> Installed | None:
         note = json.loads(text)
         if _stamps(note["packs"]) != note["stamps"]:
             return None
-        return Installed(tuple((str(code), bool(default)) for code, default in note["rules"]), str(note["fingerprint"]))
+        return Installed(tuple(Sketch(*fields) for fields in note["rules"]), str(note["fingerprint"]))
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bnlint.cache import ResultCache, key
-from bnlint.source.dependencies import Snapshot, read
+from bnlint.errors import FileError
+from bnlint.fingerprint import Sketch
+from bnlint.source.dependencies import FEW, Snapshot, read
 from bnlint.source.discovery import SourceFile
 
 if TYPE_CHECKING:
@@ -15,16 +17,21 @@ if TYPE_CHECKING:
     from bnlint.finding import Finding
 
 
+#: A file, and the key of what would be known of it.
+_Wanted = tuple[SourceFile, bytes]
+
+
 class Known:
     """The results in a cache for one environment: the rules that are on, and the code that runs them."""
 
-    def __init__(self, cache: ResultCache, environment: str) -> None:
+    def __init__(self, cache: ResultCache, rules: Sequence[Sketch], environment: str) -> None:
         self._cache = cache
+        self._rules = rules
         self._environment = environment
         self._snapshot = Snapshot()
 
     def look_up(self, files: Sequence[SourceFile]) -> tuple[list[Finding], list[SourceFile]]:
-        """The findings in those of the files that have not changed, and the other files."""
+        """The findings in those of the files in which nothing that counts has changed, and the other files."""
         if not self._cache:
             return [], list(files)
         keys = []
@@ -32,16 +39,11 @@ class Known:
             digest = read(file.path)[1]
             self._snapshot.add(file.shown, digest)
             keys.append(self._key(file.shown, digest))
-        rows = self._cache.results(keys)
-        findings: list[Finding] = []
-        others = []
-        for file, name in zip(files, keys, strict=True):
-            found = self._thaw(*rows[name]) if name in rows else None
-            if found is None:
-                others.append(file)
-            else:
-                findings += found
-        return findings, others
+        findings, others = self._find(list(zip(files, keys, strict=True)))
+        if 0 < len(others) <= FEW and not self._cache.is_empty:
+            more, others = self._look_into(others)
+            findings += more
+        return findings, [file for file, _ in others]
 
     def keep(self, shown: str, result: FileResult) -> None:
         """Remember a result for later runs, unless something went wrong: that may go right the next time."""
@@ -49,7 +51,51 @@ class Known:
             from bnlint.frozen import freeze
 
             dependencies = json.dumps(result.dependencies.to_json()) if result.dependencies else ""
-            self._cache.keep(self._key(shown, result.digest), freeze(result.findings), dependencies)
+            for name in (result.digest, result.essence) if result.essence else (result.digest,):
+                self._cache.keep(self._key(shown, name), freeze(result.findings), dependencies)
+
+    def _find(self, wanted: Sequence[_Wanted]) -> tuple[list[Finding], list[_Wanted]]:
+        """The findings kept under the keys of files, and the files for which there are none that hold."""
+        rows = self._cache.results(name for _, name in wanted)
+        findings: list[Finding] = []
+        others = []
+        for file, name in wanted:
+            found = self._thaw(*rows[name]) if name in rows else None
+            if found is None:
+                others.append((file, name))
+            else:
+                findings += found
+        return findings, others
+
+    def _look_into(self, wanted: Sequence[_Wanted]) -> tuple[list[Finding], list[_Wanted]]:
+        """The same for files that have changed, if not in anything that counts; they get the result under their key."""
+        findings: list[Finding] = []
+        others = []
+        for file, name in wanted:
+            essence = self._essence_of(file)
+            row: tuple[str, str] | None = ("[]", "")
+            if essence:
+                row = self._cache.results([self._key(file.shown, essence)]).get(self._key(file.shown, essence))
+            found = self._thaw(*row) if row is not None and essence is not None else None
+            if row is None or found is None:
+                others.append((file, name))
+            else:
+                self._cache.keep(name, *row)
+                findings += found
+        return findings, others
+
+    def _essence_of(self, file: SourceFile) -> str | None:
+        """What counts of a file; nothing where no rule is concerned, and None where only the engine can tell."""
+        from bnlint.source.decode import decode
+        from bnlint.source.syntax import check_syntax, code_of, essence, gist, lines_of
+
+        try:
+            text = decode(read(file.path)[0])
+            concerned = [rule.code for rule in self._rules if rule.concerns(text) is not False]
+            tree = check_syntax(file.shown, text)
+        except FileError:
+            return None
+        return essence(gist(code_of(lines_of(text), tree)), text, concerned) if concerned else ""
 
     def _key(self, shown: str, digest: str) -> bytes:
         return key(self._environment, shown, digest)

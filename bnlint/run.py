@@ -97,9 +97,10 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
 
     with ResultCache.open(settings.root) if use_cache and files else ResultCache() as cache:
         there = installed(cache)
-        settings.check([code for code, _ in there.rules])
-        codes = [code for code, default in there.rules if settings.enabled(code, default)]
-        known = Known(cache, key(there.fingerprint, *codes).hex())
+        settings.check([rule.code for rule in there.rules])
+        rules = [rule for rule in there.rules if settings.enabled(rule.code, rule.default)]
+        codes = [rule.code for rule in rules]
+        known = Known(cache, rules, key(there.fingerprint, *codes).hex())
         findings, others = known.look_up(files)
         yield len(files) - len(others), findings, ()
         if not others:

@@ -96,11 +96,11 @@ class Place:
         with ResultCache.open(".") as cache:
             there = installed(cache)
             environment = key(there.fingerprint, *(rule.code for rule in rules)).hex()
-            known = Known(cache, environment)
+            known = Known(cache, there.rules, environment)
             for result in keep:
                 known.keep("a.py", result)
         with ResultCache.open(".") as cache:
-            return Known(cache, environment).look_up([A])
+            return Known(cache, there.rules, environment).look_up([A])
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_content_path_and_rules_all_count(place: Place) -> None:
     Path("b.py").write_text(BAD, encoding="utf-8")
     with ResultCache.open(".") as cache:
         b = SourceFile("b.py", "b.py")
-        assert Known(cache, "x").look_up([A, b]) == ([], [A, b])
+        assert Known(cache, installed(cache).rules, "x").look_up([A, b]) == ([], [A, b])
     assert place.known([Example()]) == ([FINDING], [])
 
 
@@ -146,7 +146,7 @@ def test_what_is_installed_is_loaded_only_when_it_has_changed(place: Place, monk
     place.known([Example()])
     monkeypatch.setattr("bnlint.rule.registry", lambda: pytest.fail("the rules were loaded"))
     with ResultCache.open(".") as cache:
-        assert installed(cache).rules == (("ACM001", True),)
+        assert installed(cache).rules == (("ACM001", True, [], ""),)
 
 
 def test_what_has_not_changed_is_not_analysed_again(
@@ -343,8 +343,8 @@ def test_what_an_imported_file_shows_by_itself_is_depended_on(imports: None) -> 
 def test_files_that_import_nothing_have_no_dependencies(imports: None) -> None:
     main([])
     with sqlite3.connect(DATABASE) as database:
-        rows = database.execute("SELECT dependencies FROM results").fetchall()
-    assert sorted(bool(dependencies) for (dependencies,) in rows) == [False, False, True]
+        rows = database.execute("SELECT dependencies != '', count(*) FROM results GROUP BY dependencies").fetchall()
+    assert sorted(rows) == [(0, 4), (1, 2)], "each under its content and under what counts of that"
 
 
 def test_an_analysis_reads_no_more_than_so_many_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,6 +360,84 @@ def test_an_analysis_reads_no_more_than_so_many_files(project: Path, monkeypatch
     main([])
     with sqlite3.connect(DATABASE) as database:
         texts = [text for (text,) in database.execute("SELECT dependencies FROM results WHERE dependencies != ''")]
-    assert len(texts) == 2
+    assert len(texts) == 4
     assert len(set(texts)) == 1
     assert len(json.loads(texts[0])["files"]) == 3
+
+
+def test_what_is_no_code_does_not_count(analysed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 1
+    Path("a.py").write_text(BAD + "\n# torch: a comment\n", encoding="utf-8")
+    assert main([]) == 1
+    assert "a.py:4:1" in capsys.readouterr().out
+    Path("a.py").write_text('"""New."""; ' + BAD, encoding="utf-8")
+    assert main([]) == 1
+    assert analysed == ["a.py", "a.py"], "this line has changed"
+    Path("a.py").write_text(f'"""New."""; {BAD}# more', encoding="utf-8")
+    assert main([]) == 1
+    assert analysed == ["a.py", "a.py"]
+
+
+def test_a_comment_that_silences_counts(analysed: list[str]) -> None:
+    assert main([]) == 1
+    Path("a.py").write_text(BAD.replace("eval\n", "eval  # noqa\n"), encoding="utf-8")
+    assert main([]) == 0
+    Path("a.py").write_text(f"{BAD}# flake8: noqa\n", encoding="utf-8")
+    assert main([]) == 0
+    Path("a.py").write_text(BAD, encoding="utf-8")
+    assert main([]) == 1
+
+
+def test_a_comment_that_concerns_a_rule_counts(analysed: list[str]) -> None:
+    Path("a.py").write_text("x = 1\n", encoding="utf-8")
+    assert main([]) == 0
+    assert analysed == []
+    Path("a.py").write_text("x = 1\n# torch model.eval\n", encoding="utf-8")
+    assert main([]) == 0
+    assert analysed == ["a.py"]
+
+
+def test_a_changed_file_that_concerns_no_rule_is_only_parsed(
+    analysed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("b.py").write_text("x = 1\n", encoding="utf-8")
+    assert main([]) == 1
+    monkeypatch.setattr("bnlint.engine.lint_file", None)
+    Path("b.py").write_text("x = 2\n", encoding="utf-8")
+    assert main([]) == 1
+    assert main([]) == 1
+    monkeypatch.undo()
+    Path("b.py").write_text("x = (\n", encoding="utf-8")
+    assert main([]) == 2
+    assert "b.py:1:5: BNL900 syntax error" in capsys.readouterr().out
+
+
+def test_an_import_that_changes_in_nothing_that_counts(imports: None, analysed: list[str]) -> None:
+    assert main([]) == 1
+    del analysed[:]
+    Path("net.py").write_text(NET + "\n# the end\n", encoding="utf-8")
+    assert main([]) == 1
+    assert analysed == []
+    Path("net.py").write_text("\n" + NET, encoding="utf-8")
+    assert main([]) == 1
+    assert set(analysed) == {"net.py", "user.py"}, "places are shown in traces"
+
+
+def test_an_import_that_becomes_broken_counts(imports: None) -> None:
+    assert main(["user.py"]) == 1
+    Path("net.py").write_text(NET + "def (\n", encoding="utf-8")
+    assert main(["user.py"]) == 0
+    Path("net.py").write_text(NET, encoding="utf-8")
+    assert main(["user.py"]) == 1
+
+
+def test_a_rule_that_does_not_go_by_its_needles_is_always_asked(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Example):
+        def concerns(self, data: bytes) -> bool:
+            return True
+
+    place.known([Other()])
+    with ResultCache.open(".") as cache:
+        assert installed(cache).rules == (("ACM001", True, None, ""),)

@@ -17,6 +17,7 @@ from bnlint.source.decode import decode
 from bnlint.source.dependencies import Dependencies, place_of, read
 from bnlint.source.modules import Found, Modules
 from bnlint.source.parse import Source, parse
+from bnlint.source.syntax import LARGEST
 
 if TYPE_CHECKING:
     from bnlint.finding import Finding, Location
@@ -25,8 +26,6 @@ __all__ = ["Found", "Project"]
 
 #: Characters of the files that are kept at a time; beyond that the longest unused are forgotten, and read again.
 CAPACITY = 8_000_000
-#: Larger files are data or generated, and cost more than they tell.
-_LARGEST = 1_000_000
 #: Files that one analysis is told of. More are asked for only through star imports of whole libraries; it then takes
 #: long and depends on everything.
 MOST = 200
@@ -62,10 +61,10 @@ class Project:
 
     def root(self, shown: str, text: str, digest: str) -> Source:
         """The file that is being linted, with what an importing file has made of it already; kept for others."""
-        source, _ = self._sources.get(shown, (None, ""))
-        if source is None or source.text != text:
+        source, known = self._sources.get(shown, (None, ""))
+        if source is None or known != digest:
             source = parse(shown, text)
-            if len(text) <= _LARGEST:
+            if len(text) <= LARGEST:
                 self._keep(shown, source, digest)
         return source
 
@@ -80,7 +79,7 @@ class Project:
             self._keep(shown, *self._read(shown))
         source, digest = self._sources[shown]
         if recorded is not None:
-            recorded.files[shown] = digest
+            recorded.files[shown] = (digest, source.gist if source is not None else "")
         return source
 
     def find(self, importer: str, name: str) -> Found | None:
@@ -109,7 +108,7 @@ class Project:
         data, digest = read(self._modules.path(shown))
         try:
             text = decode(data)
-            return parse(shown, text) if digest and len(text) <= _LARGEST else None, digest
+            return parse(shown, text) if digest and len(text) <= LARGEST else None, digest
         except FileError:
             return None, digest
 

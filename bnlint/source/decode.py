@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import tokenize
 from codecs import BOM_UTF8
 
 from bnlint.errors import FileError
@@ -25,8 +24,8 @@ def decode(data: bytes) -> str:
     mark, data = (BOM_UTF8, data.removeprefix(BOM_UTF8)) if data.startswith(BOM_UTF8) else (b"", data)
     try:
         # Python reads a coding comment even where its line is not UTF-8; tokenize does not, so it gets ASCII.
-        head = b"\n".join(data.split(b"\n", 2)[:2])  # where a coding comment can stand
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(mark + _NOT_ASCII.sub(b"?", head)).readline)
+        head = b"\n".join(data.split(b"\n", 2)[:2])
+        encoding = _declared(mark + _NOT_ASCII.sub(b"?", head)) if b"coding" in head else "utf-8"
     except SyntaxError as error:
         raise FileError(f"{_first_line(error)}; mend the coding comment") from error
     try:
@@ -40,6 +39,13 @@ def decode(data: bytes) -> str:
         ) from error
     except (LookupError, UnicodeError) as error:  # a codec that is no text encoding, such as "hex"
         raise FileError(f"encoding {encoding!r} cannot be used: {_first_line(error)}") from error
+
+
+def _declared(head: bytes) -> str:
+    """The encoding that the first two lines of a file name."""
+    import tokenize  # takes a while, and few files name one
+
+    return tokenize.detect_encoding(io.BytesIO(head).readline)[0]
 
 
 def split_lines(text: str) -> list[str]:

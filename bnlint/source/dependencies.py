@@ -7,6 +7,9 @@ from typing import Any
 
 from bnlint.source.modules import Modules
 
+#: Files that have changed and are looked into to see whether it matters: beyond that it takes longer than it saves.
+FEW = 40
+
 
 def digest(data: bytes) -> str:
     """The name of a file's content."""
@@ -14,12 +17,13 @@ def digest(data: bytes) -> str:
 
 
 class Dependencies:
-    """``files`` are those that were read, by the names that reports give them, with the digests of their contents
-    (empty for one that could not be read). ``modules`` tells, for a folder and a name that a file in it imports, what
-    the name led to: None if to none of the project's files."""
+    """``files`` are those that were read, by the names that reports give them, with the digest of their content and
+    their gist (``source.syntax``; both empty for one that could not be read, the gist for one that is not Python).
+    ``modules`` tells, for a folder and a name that a file in it imports, what the name led to: None if to none of the
+    project's files."""
 
     def __init__(self) -> None:
-        self.files: dict[str, str] = {}
+        self.files: dict[str, tuple[str, str]] = {}
         self.modules: dict[tuple[str, str], str | None] = {}
 
     def __bool__(self) -> bool:
@@ -42,15 +46,18 @@ class Snapshot:
     def __init__(self, directory: str | None = None) -> None:
         self._modules = Modules(directory)
         self._digests: dict[str, str] = {}
+        self._gists: dict[str, str] = {}
 
     def add(self, shown: str, digest: str) -> None:
         """Take note of the digest of a file that has been read anyway."""
         self._digests[shown] = digest
 
     def holds(self, dependencies: dict[str, Any]) -> bool:
-        """Whether everything is as it was when these ``dependencies``, as JSON, were recorded."""
-        return all(self._digest(shown) == known for shown, known in dependencies["files"].items()) and all(
-            place_of(self._modules, folder, name) == place
+        """Whether all that counts is as it was when these ``dependencies``, as JSON, were recorded."""
+        return all(
+            self._digest(shown) == digest or self._gist(shown) == (gist or None)
+            for shown, (digest, gist) in dependencies["files"].items()
+        ) and all(            place_of(self._modules, folder, name) == place
             for folder, names in dependencies["modules"].items()
             for name, place in names.items()
         )
@@ -59,6 +66,15 @@ class Snapshot:
         if shown not in self._digests:
             self._digests[shown] = read(self._modules.path(shown))[1]
         return self._digests[shown]
+
+    def _gist(self, shown: str) -> str | None:
+        if shown not in self._gists:
+            if len(self._gists) >= FEW:
+                return None
+            from bnlint.source.syntax import gist_of
+
+            self._gists[shown] = gist_of(read(self._modules.path(shown))[0])
+        return self._gists[shown]
 
 
 def place_of(modules: Modules, folder: str, name: str) -> str | None:

@@ -9,7 +9,6 @@ the names of a file are bound by few of its statements, and most files need few 
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bnlint.errors import FileError
 from bnlint.finding import Location
 from bnlint.source.positions import Span, spans_of
+from bnlint.source.syntax import check_syntax, code_of, docstring, first_line, gist, lines_of, too_deep
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -56,8 +56,9 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One file, in segments that are parsed on demand. ``code_lines`` are its lines, empty where a docstring stands;
-    ``lowered`` is where the analysis keeps what it made of them."""
+    """One file, in segments that are parsed on demand. ``text`` is what stands in them, where it stands, and nothing
+    else (``source.syntax.code_of``): the analysis can depend on that alone. ``code_lines`` are its lines, empty where
+    a docstring stands; ``lowered`` is where the analysis keeps what it made of them."""
 
     path: str
     text: str
@@ -67,7 +68,12 @@ class Source:
 
     @cached_property
     def lines(self) -> list[str]:
-        return _lines(self.text)
+        return self.text.split("\n")
+
+    @cached_property
+    def gist(self) -> str:
+        """The name of all that the analysis sees of the file."""
+        return gist(self.text)
 
     @cached_property
     def binding(self) -> dict[str, list[Segment]]:
@@ -110,44 +116,25 @@ class Tree:
         return Location(self.path, *span)
 
 
-def check_syntax(path: str, text: str) -> ast.Module:
-    """Parse with the standard library.
-
-    Raises ``FileError`` for a syntax error and for an expression too deep for Python's own parser.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes and the like are for other linters
-            tree = ast.parse(text, filename=path)
-    except SyntaxError as error:
-        # The column of an error after a tab or at the end of input may be 0 or missing.
-        raise FileError(
-            f"syntax error: {error.msg}; mend it or exclude the file", error.lineno or 1, max(error.offset or 1, 1)
-        ) from None
-    except (RecursionError, MemoryError):
-        raise _too_deep() from None
-    except ValueError as error:  # a NUL byte, a lone surrogate
-        raise FileError(f"not Python source: {error}; mend it or exclude the file") from None
-    return tree
-
-
-def parse(path: str, text: str, tree: ast.Module | None = None) -> Source:
-    """The outline of a file, of which there may be a ``tree`` already. Raises ``FileError`` where it is not Python."""
-    lines = _lines(text)
+def parse(path: str, text: str) -> Source:
+    """The outline of a file. Raises ``FileError`` where it is not Python."""
+    tree = check_syntax(path, text)
+    code = code_of(lines_of(text), tree)
+    lines = code.split("\n")
     code_lines = lines.copy()
     groups: list[list[ast.stmt]] = []
     last = 0
-    for statement in (tree or check_syntax(path, text)).body:
-        if _docstring(statement) is not None:
+    for statement in tree.body:
+        if docstring(statement) is not None:
             continue
         _blank_docstrings(statement, code_lines)
-        if groups and _first_line(statement) <= last:
+        if groups and first_line(statement) <= last:
             groups[-1].append(statement)
         else:
             groups.append([statement])
         last = statement.end_lineno or statement.lineno
     segments = tuple(_segment(group, lines, code_lines) for group in groups)
-    return Source(path, text, segments, code_lines)
+    return Source(path, code, segments, code_lines)
 
 
 def tree_of(path: str, segment: Segment) -> Tree:
@@ -156,7 +143,7 @@ def tree_of(path: str, segment: Segment) -> Tree:
 
     tree = check_syntax(path, segment.text)
     if _deeper_than(tree, MAX_DEPTH):
-        raise _too_deep()
+        raise too_deep()
     try:
         module = cst.parse_module(segment.text)
     except cst.ParserSyntaxError as error:
@@ -166,19 +153,14 @@ def tree_of(path: str, segment: Segment) -> Tree:
             error.raw_column + 1,
         ) from None
     except RecursionError:
-        raise _too_deep() from None
+        raise too_deep() from None
     return Tree(path, module, spans_of(module, tree, segment.text, segment.line - 1))
-
-
-def _docstring(statement: ast.stmt) -> ast.Constant | None:
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return value if isinstance(value, ast.Constant) else None
 
 
 def _blank_docstrings(statement: ast.stmt, lines: list[str]) -> None:
     if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return
-    first = _docstring(statement.body[0])
+    first = docstring(statement.body[0])
     if first is not None and first.lineno > statement.lineno:
         lines[first.lineno - 1 : first.end_lineno] = [""] * ((first.end_lineno or first.lineno) - first.lineno + 1)
     if isinstance(statement, ast.ClassDef):
@@ -187,7 +169,7 @@ def _blank_docstrings(statement: ast.stmt, lines: list[str]) -> None:
 
 
 def _segment(group: list[ast.stmt], lines: list[str], code_lines: list[str]) -> Segment:
-    first, last = _first_line(group[0]), group[-1].end_lineno or group[-1].lineno
+    first, last = first_line(group[0]), group[-1].end_lineno or group[-1].lineno
     names = _Names()
     names.collect(group)
     role = Role.CODE
@@ -201,15 +183,6 @@ def _segment(group: list[ast.stmt], lines: list[str], code_lines: list[str]) -> 
     code = "\n".join(code_lines[first - 1 : last]) + "\n"
     code = text if code == text else code  # one string in memory
     return Segment(first, text, code, role, frozenset(names.binds), frozenset(names.imports), tuple(names.stars))
-
-
-def _lines(text: str) -> list[str]:
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
-def _first_line(statement: ast.stmt) -> int:
-    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
-    return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 class _Names:
@@ -250,10 +223,6 @@ class _Names:
             node = node.value
         if isinstance(node, ast.Name):
             self.binds.add(node.id)
-
-
-def _too_deep() -> FileError:
-    return FileError("nested too deep to analyse; split the expression or exclude the file")
 
 
 def _deeper_than(tree: ast.AST, limit: int) -> bool:
