@@ -80,6 +80,17 @@ class Builder(Exact):
             return UNKNOWN
         return self.call_value(callee, Arguments((), tuple(given.items())), ir.Call(ir.Name(name), (), None))
 
+    def is_asked_for_more(self, name: str, given: Mapping[str, Value]) -> bool:
+        """Whether the function or class of this name needs arguments that are not given."""
+        for atom in self.lookup(name) or UNKNOWN:
+            inits = [atom] if isinstance(atom, Function) else atom.lookup("__init__") if isinstance(atom, Class) else ()
+            for function in inits or ():
+                params = function.node.params if isinstance(function, Function) else ()
+                needed = [param.name for param in params if param.kind in ("positional", "keyword") and not param.default]
+                if not {"self", *given}.issuperset(needed):
+                    return True
+        return False
+
     def forget(self) -> None:
         """Forget what was built, and keep what the files define."""
         assert self.state is not None

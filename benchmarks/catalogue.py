@@ -214,6 +214,8 @@ def kinds_built(project: Project, entry: Entry, machines: dict[str, Builder]) ->
     except (OutOfSteps, Inexact, Raised, FileError, RecursionError):
         return None
     machines[entry.path] = machine
+    if not kinds and machine.is_asked_for_more(entry.function, given):
+        return None
     if entry.config and kinds is not None:  # another configuration may have other rates, and more layers
         return frozenset(kind for kind in kinds if LAYERS[kind].kind != "dropout") or None
     return kinds

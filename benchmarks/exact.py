@@ -245,6 +245,7 @@ class Exact(Interpreter):
 
     def _store(self, owner: Instance, contents: Any) -> None:
         assert self.state is not None
+        self.spend(len(contents) / 10)
         for name in self.fields.get(owner, ()):
             self.state.slots.pop((owner, name), None)
             self.state.doubtful.pop((owner, name), None)
