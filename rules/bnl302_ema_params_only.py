@@ -53,7 +53,7 @@ class EmaParamsOnly(Rule):
     When the copy is ever put in train mode or run in it (the teachers of mean teacher and MoCo have statistics of
     their own), when anything goes through its `buffers()` or the values of a `state_dict()`, when a state is loaded
     into it after the first one, when `update_bn` or its like is called, where running statistics are named, in
-    tests, and for models without BatchNorm. A copy of unknown make is reported only if it is put in eval mode.
+    tests, and for models in which no BatchNorm is found. Of a model that comes from elsewhere only the copy is known.
 
     ## How --verify confirms it
     It trains the rebuilt layers, averages the parameters alone into a copy, and compares the copy's output in eval
@@ -91,11 +91,14 @@ class EmaParamsOnly(Rule):
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file) or averages.renews_statistics(file):
             return
+        # Where one of several models is known, so is what the others are like.
+        known = {event.location for event in file.averages if isinstance(event.target, Instance)}
         for event in file.averages:
             if not event.averages or event.names == "state_dict":
                 continue
             layers = averages.batch_norms(event.layers)
-            if (layers or event.owns_unknown) and _is_only_evaluated(file, event) and not _gets_buffers(file, event):
+            concerned = bool(layers) or event.location not in known
+            if concerned and _is_only_evaluated(file, event) and not _gets_buffers(file, event):
                 yield self._report(file, event, layers)
 
     def _report(self, file: FileFacts, event: Averaged, layers: list[Layer]) -> Finding:

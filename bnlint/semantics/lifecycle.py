@@ -10,6 +10,7 @@ from bnlint.semantics.objects import merge_layers
 from bnlint.semantics.state import Mode
 from bnlint.semantics.values import (
     NOTHING,
+    UNKNOWN,
     Atom,
     BoundFunction,
     Instance,
@@ -46,8 +47,9 @@ class Lifecycle(Libraries):
                     self._state_use(atom, "saved", node)
         elif name == "torch.jit.script" and any(isinstance(atom, Instance) for atom in first):
             return self.deep_copy(arguments, node)  # it keeps both modes, and goes its own way from there
-        elif name in ("builtins.dict", "collections.OrderedDict") and first and len(_variables(first)) == len(first):
-            return frozenset(Variables(atom.owner, _plain(atom.names)) for atom in _variables(first))
+        elif name in ("builtins.dict", "collections.OrderedDict") and (held := _variables(first)):
+            mappings: Value = frozenset(Variables(atom.owner, _plain(atom.names)) for atom in held)
+            return mappings | (UNKNOWN if len(held) < len(first) else NOTHING)
         return super().call_library(name, arguments, node)
 
     def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
