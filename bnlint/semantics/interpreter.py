@@ -214,6 +214,7 @@ class Interpreter(Tests):
             for atom in value:
                 if isinstance(atom, Function) and atom.frame is body:
                     atom.owner, atom.frame = cls, outer  # a method does not see the names of its class body
+        self.note_overrides(cls)
         return cls
 
     @staticmethod

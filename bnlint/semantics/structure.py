@@ -74,7 +74,7 @@ class Structure(Lifecycle):
         value = super().instantiate(cls, arguments, node)
         if cls.location.path == self.root.source.path and self._is_module(cls):
             for instance in instances(value):
-                self._note_overrides(instance)
+                self._note_layers_of_overrides(instance)
                 self._note_unregistered(cls, instance)
         return value
 
@@ -340,15 +340,16 @@ class Structure(Lifecycle):
 
     # Overrides
 
-    def _note_overrides(self, instance: Instance) -> None:
+    def note_overrides(self, cls: Class) -> None:
+        """Called once for each class: what it overrides is told by its definition alone."""
+        if cls.location.path == self.root.source.path and self._is_module(cls):
+            self._overrides[cls] = [self._override(cls, fault) for fault in faults_of(cls)]
+            self.facts.overrides += self._overrides[cls]
+
+    def _note_layers_of_overrides(self, instance: Instance) -> None:
         assert instance.cls is not None
         for cls in instance.cls.ancestors():
-            if cls.location.path != self.root.source.path:
-                continue
-            if cls not in self._overrides:
-                self._overrides[cls] = [self._override(cls, fault) for fault in faults_of(cls)]
-                self.facts.overrides += self._overrides[cls]
-            for event in self._overrides[cls]:
+            for event in self._overrides.get(cls, ()):
                 found, unknown = self.mode_dependent_layers(instance)
                 layers = [layer for layer in found if layer.instance is not instance]
                 event.layers = merge_layers(event.layers, layers) if event.layers else layers
