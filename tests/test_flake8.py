@@ -166,6 +166,82 @@ def test_importing_the_plugin_imports_neither_a_framework_nor_the_analysis() -> 
     assert unwanted.isdisjoint(result.stdout.split())
 
 
+def test_a_file_that_concerns_no_rule_imports_no_engine_and_is_not_parsed_again() -> None:
+    program = (
+        "import ast, sys, bnlint.flake8\n"
+        "from bnlint.rule import registry\n"
+        "bnlint.flake8.Plugin._rules = tuple(registry().values())\n"
+        "tree = ast.parse('x = 1')\n"
+        "ast.parse = None\n"
+        "print(list(bnlint.flake8.Plugin(tree, ['x = 1\\n'], 'a.py').run()), *sorted(sys.modules))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("[] ")
+    unwanted = {"libcst", "rich", "pathspec", "bnlint.engine", "bnlint.semantics.analysis", "bnlint.source.syntax"}
+    assert unwanted.isdisjoint(result.stdout.split())
+
+
+NET = "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))\n"
+USER = "import torch\nfrom {net} import build\n\nmodel = build()\nwith torch.no_grad():\n    print(model(x))\n"
+
+
+@pytest.mark.parametrize("paths", [["."], ["pkg", "user.py"], ["./pkg/other.py", "user.py"]])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_findings_that_rest_on_other_files(paths: list[str], jobs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pkg").mkdir()
+    Path("pkg/__init__.py").touch()
+    Path("pkg/net.py").write_text(NET, encoding="utf-8")
+    Path("pkg/look.py").write_text(
+        "import torch\n\ndef look(model):\n    with torch.no_grad():\n        return model(x)\n", encoding="utf-8"
+    )
+    Path("pkg/other.py").write_text(USER.format(net=".net"), encoding="utf-8")
+    Path("user.py").write_text(
+        "from pkg.net import build\nfrom pkg.look import look\n\nprint(look(build()))  # torch\n", encoding="utf-8"
+    )
+    main(["--format", "json", "--no-cache", *paths])
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    expected = sorted(f"{f['path']}:{f['line']}:{f['column']}:{f['code']} {f['message']}" for f in findings)
+    assert {place.split(":")[0] for place in expected} == {"pkg/other.py", "user.py"}
+    result = flake8(f"-j{jobs}", "--format=%(path)s:%(row)d:%(col)d:%(code)s %(text)s", *paths)
+    assert sorted(line.removeprefix("./") for line in result.stdout.splitlines()) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [
+        ("", ["certain", "likely"]),
+        ("bnlint-min-confidence = certain", ["certain"]),
+        ("bnlint-min-confidence = possible", ["certain", "likely", "possible"]),
+    ],
+)
+def test_how_sure_findings_must_be(
+    config: str, shown: list[str], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("sitecustomize.py").write_text(
+        "import bnlint.engine\n"
+        "from bnlint.finding import *\n"
+        "def lint_text(text, path, *arguments, **options):\n"
+        "    at = Location(path, 1, 1, 1, 2)\n"
+        "    return bnlint.engine.FileResult(tuple(\n"
+        "        Finding(at, 'BNL001', 'n', confidence.value, Severity.INFO, confidence) for confidence in Confidence\n"
+        "    ))\n"
+        "bnlint.engine.lint_text = lint_text\n",
+        encoding="utf-8",
+    )
+    Path("a.py").write_text(BAD, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    result = flake8("-j1", "a.py", config=config)
+    assert [line.split()[-1] for line in result.stdout.splitlines()] == shown
+
+
+def test_a_wrong_confidence_is_said_in_one_line() -> None:
+    Path("a.py").write_text(BAD, encoding="utf-8")
+    result = flake8("a.py", config="bnlint-min-confidence = posible")
+    assert result.returncode != 0
+    assert "unknown confidence 'posible'; did you mean 'possible'?" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
 def test_even_a_failing_engine_is_one_diagnostic(monkeypatch: pytest.MonkeyPatch) -> None:
     import ast
 
@@ -173,6 +249,7 @@ def test_even_a_failing_engine_is_one_diagnostic(monkeypatch: pytest.MonkeyPatch
         raise OSError("no\nmore")
 
     monkeypatch.setattr("bnlint.engine.lint_text", fail)
-    ((line, column, text, kind),) = Plugin(ast.parse(""), [], "a.py").run()
+    monkeypatch.setattr(Plugin, "_rules", tuple(registry().values()))
+    ((line, column, text, kind),) = Plugin(ast.parse(""), [BAD], "a.py").run()
     assert (line, column, kind) == (1, 0, Plugin)
     assert text.startswith("BNL900 internal error in bnlint (OSError: no more)")
