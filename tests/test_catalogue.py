@@ -11,6 +11,8 @@ import pytest
 
 from bnlint.frameworks.catalogue import layers_of
 from bnlint.frameworks.layers import LAYERS
+from bnlint.semantics import analyse
+from bnlint.source.parse import parse
 
 BATCH, DROPOUT = "torch.nn.BatchNorm2d", "torch.nn.Dropout"
 KERAS_BATCH, KERAS_DROPOUT = "keras.layers.BatchNormalization", "keras.layers.Dropout"
@@ -88,6 +90,42 @@ def test_what_it_does_not_know() -> None:
         "smp:tu-nothing",
     ):
         assert layers_of(builder) is None
+
+
+@pytest.mark.parametrize(
+    ("builder", "layers"),
+    [
+        ("torchvision.models.__dict__['resnet18']()", {BATCH}),
+        ("getattr(torchvision.models, 'vgg16')(num_classes=7)", {DROPOUT}),
+        ("torchvision.models.get_model('fcn_resnet50')", {BATCH, DROPOUT}),
+        ("torch.hub.load('pytorch/vision:v0.10.0', 'vgg16_bn')", {BATCH, DROPOUT}),
+        ("timm.create_model('resnet50', features_only=True)", {BATCH}),
+        ("smp.Unet(encoder_name='vgg16_bn', classes=1)", {BATCH}),
+        ("smp.FPN('efficientnet-b0')", {BATCH, "torch.nn.Dropout2d"}),
+        ("smp.create_model('UNET', encoder_name='mit_b0')", {BATCH}),
+        ("timm.create_model('convnext_tiny')", set()),
+        # an argument, or who wrote the model, may make it another
+        ("torchvision.models.resnet50(norm_layer=FrozenBatchNorm2d)", None),
+        ("torchvision.models.detection.fasterrcnn_resnet50_fpn(weights_backbone=None)", None),
+        ("timm.create_model('vit_base_patch16_224', drop_rate=rate)", None),
+        ("torch.hub.load('somebody/else', 'resnet18')", None),
+        ("timm.create_model(name)", None),
+        ("smp.Segformer('mit_b0', decoder_use_norm=None)", None),
+    ],
+)
+def test_how_models_are_built(builder: str, layers: set[str] | None) -> None:
+    program = f"""
+import torch, timm, torchvision
+import segmentation_models_pytorch as smp
+from somewhere import FrozenBatchNorm2d, name, rate
+model = {builder}
+with torch.no_grad():
+    model(images)
+"""
+    (forward,) = [forward for forward in analyse(parse("a.py", program)).forwards if forward.receiver == "model"]
+    known = not forward.owns_unknown
+    assert known == (layers is not None)
+    assert {layer.instance.kind for layer in forward.layers if layer.certain} == (layers or set())
 
 
 def test_it_is_read_when_it_is_asked_and_fast() -> None:

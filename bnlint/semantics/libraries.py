@@ -83,6 +83,8 @@ class Libraries(Objects):
         owned = self._model_of_library(name, arguments)
         if owned is not None:
             return self._build_model_of_library(name, owned, node)
+        if layers_of(name) is not None:  # a model, but not with its usual layers
+            return self.unknown_result(node)
         if name == "copy.deepcopy":
             return self.deep_copy(arguments, node)
         if root not in known.HARMLESS_ROOTS:
