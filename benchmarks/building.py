@@ -86,7 +86,8 @@ class Builder(Exact):
             inits = [atom] if isinstance(atom, Function) else atom.lookup("__init__") if isinstance(atom, Class) else ()
             for function in inits or ():
                 params = function.node.params if isinstance(function, Function) else ()
-                needed = [param.name for param in params if param.kind in ("positional", "keyword") and not param.default]
+                named = [param for param in params if param.kind in ("positional", "keyword")]
+                needed = [param.name for param in named if not param.default]
                 if not {"self", *given}.issuperset(needed):
                     return True
         return False

@@ -5,8 +5,8 @@
 
 SITE_PACKAGES holds the sources of torchvision, timm, segmentation_models_pytorch, transformers and keras (those of
 ``CORPORA`` in ``speed.py`` will do; ``pip install --no-deps --target``). bnlint's analysis runs over them
-(``building.py``, ``exact.py``), imports none of them, and takes some minutes. What it cannot establish is left out; a model that
-surely has no such layer is listed as having none. The second command must run in an environment that has the
+(``building.py``, ``exact.py``), imports none of them, and takes some minutes. What it cannot establish is left out; a
+model that surely has no such layer is listed as having none. The second command must run in an environment that has the
 libraries; it builds the models without weights, on PyTorch's meta device where that goes.
 """
 
