@@ -130,6 +130,11 @@ class Builder(Exact):
         assert self.state is not None
         if owner.kind == "builtins.dict" and name in ("get", "pop", "setdefault") and arguments.positional:
             return self._call_dict_method(owner, name, arguments)
+        if name == "append" and owner.kind == "builtins.list" and len(arguments.positional) == 1:
+            number = len(self.fields.get(owner, ()))
+            if (owner, repr(number - 1)) in self.state.slots:  # without reading all of a long list
+                self.set_field(owner, repr(number), arguments.positional[0])
+                return constant(None)
         try:
             contents = self._contents(owner)
             method = getattr(

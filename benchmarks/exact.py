@@ -392,7 +392,9 @@ class Exact(Interpreter):
         left, right = self.evaluate(node.left), self.evaluate(node.right)
         try:
             if node.op in ("in", "not in"):
-                return constant((self._shown(left) in self.exact(right)) == (node.op == "in"))
+                key = self._shown(left)
+                inside = self._held_under(right, key) is not None or key in self.exact(right)
+                return constant(inside == (node.op == "in"))
             one, other = self.exact(left), self.exact(right)
             if node.op in ("is", "is not"):
                 same = type(one) is type(other) and (one is other or (isinstance(one, Held) and one == other))
@@ -432,11 +434,21 @@ class Exact(Interpreter):
             if isinstance(node.index, ir.Slice):
                 bounds = (None if bound is None else self.exact(self.evaluate(bound)) for bound in node.index.bounds)
                 return self.wrap(self.exact(value)[slice(*bounds)])
-            return self.wrap(self.exact(value)[self._shown(self.evaluate(node.index))])
+            key = self._shown(self.evaluate(node.index))
+            held = self._held_under(value, key)
+            return held if held is not None else self.wrap(self.exact(value)[key])
         except (Inexact, TypeError, LookupError):
             if all(isinstance(atom, Plain) or is_machinery(atom) for atom in value):
                 return PLAIN  # of transformers' tables: ACT2FN
             return self.elements(value) or super()._subscript(node)
+
+    def _held_under(self, value: Value, key: Any) -> Value | None:
+        """What a dictionary surely holds under a key, found without reading all of it."""
+        assert self.state is not None
+        owner = next(iter(value)) if len(value) == 1 else None
+        if isinstance(owner, Instance) and owner.kind == "builtins.dict" and not isinstance(key, Held):
+            return self.state.slots.get((owner, repr(key)))
+        return None
 
     def _comprehension(self, node: ir.Comprehension) -> Value:
         made: list[tuple[Any, Any]] = []
@@ -476,9 +488,13 @@ class Exact(Interpreter):
             owners = self.evaluate(target.value)
             index = self.evaluate(target.index)
             if len(owners) == 1 and isinstance(owner := next(iter(owners)), Instance) and owner.kind in COLLECTIONS:
+                key = self._shown(index)
+                if owner.kind == "builtins.dict" and not isinstance(key, Held):
+                    self.set_field(owner, self._key(key), value)
+                    return
                 try:
                     contents = self._contents(owner)
-                    contents[self._shown(index)] = Held(value)
+                    contents[key] = Held(value)
                     self._store(owner, contents)
                     return
                 except (Inexact, TypeError, LookupError):
