@@ -402,11 +402,11 @@ def test_a_changed_file_that_concerns_no_rule_is_only_parsed(
 ) -> None:
     Path("b.py").write_text("x = 1\n", encoding="utf-8")
     assert main([]) == 1
-    monkeypatch.setattr("bnlint.engine.lint_file", None)
-    Path("b.py").write_text("x = 2\n", encoding="utf-8")
-    assert main([]) == 1
-    assert main([]) == 1
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:  # undo() would leave the temporary folder as well
+        patched.setattr("bnlint.engine.lint_file", None)
+        Path("b.py").write_text("x = 2\n", encoding="utf-8")
+        assert main([]) == 1
+        assert main([]) == 1
     Path("b.py").write_text("x = (\n", encoding="utf-8")
     assert main([]) == 2
     assert "b.py:1:5: BNL900 syntax error" in capsys.readouterr().out
