@@ -17,6 +17,9 @@ from bnlint.frameworks.layers import LAYERS
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
+#: The encoder of a model that cannot have a residual network.
+SMP_ENCODER = {"dpt": "tu-vit_base_patch16_224"}
+
 
 def check(names: Iterable[tuple[str, str]]) -> int:
     """Compare and say where the catalogue is wrong; the exit status."""
@@ -33,6 +36,8 @@ def check(names: Iterable[tuple[str, str]]) -> int:
 
 def compare(family: str, name: str) -> str:
     listed = layers_of(family + name)
+    if family == "segmentation_models_pytorch." and listed is not None:  # that of the decoder alone
+        listed = tuple({*listed, *(layers_of(f"smp:{SMP_ENCODER.get(name, 'resnet34')}") or ())})
     try:
         built = live_kinds(family, name)
     except ImportError:
@@ -88,8 +93,8 @@ def torch_builder(family: str, name: str) -> Callable[[], Any]:
         encoders = importlib.import_module("segmentation_models_pytorch.encoders")
         return lambda: encoders.get_encoder(name, weights=None)
     if family == "segmentation_models_pytorch.":
-        function = getattr(importlib.import_module("segmentation_models_pytorch"), name)
-        return lambda: function(encoder_weights=None)
+        library = importlib.import_module("segmentation_models_pytorch")
+        return lambda: library.create_model(name, encoder_name=SMP_ENCODER.get(name, "resnet34"), encoder_weights=None)
     if family == "transformers.":
         model = getattr(importlib.import_module("transformers"), name)
         return lambda: model(model.config_class())
