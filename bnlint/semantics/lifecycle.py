@@ -202,7 +202,8 @@ class Lifecycle(Libraries):
     def _average_model(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         """The wrapper holds a copy of the model, which keeps its mode, and is new itself."""
         wrapper, _ = self.new_object(node, name, node.span, framework="torch")
-        self.set_field(wrapper, "module", self.deep_copy(arguments, node))
+        model = arguments.at(0) or arguments.get("model") or UNKNOWN
+        self.set_field(wrapper, "module", self.deep_copy(Arguments((model,)), node))
         key, event = self.event(node, events.AveragedModel)
         layers = self.mode_dependent_layers(wrapper)[0]
         if isinstance(event, events.AveragedModel):
