@@ -43,8 +43,8 @@ class Lifecycle(Libraries):
             for atom in first | self.elements(first):
                 if isinstance(atom, Variables):
                     self._state_use(atom.owner, "saved", node)
-                elif isinstance(atom, (Instance, Mystery)):
-                    self._state_use(atom, "saved", node)
+                elif (module := _module_of(atom)) is not None:
+                    self._state_use(module, "saved", node)
         elif name == "torch.jit.script" and any(isinstance(atom, Instance) for atom in first):
             return self.deep_copy(arguments, node)  # it keeps both modes, and goes its own way from there
         elif name in ("builtins.dict", "collections.OrderedDict") and (held := _variables(first)):
@@ -185,6 +185,8 @@ class Lifecycle(Libraries):
             case ir.Attr(value=value) | ir.Subscript(value=value):
                 inner = self._variables_in(value)
                 return inner or (frozenset(_variables(self.evaluate(node))) if ir.dotted(value) else inner)
+            case ir.Call(func=ir.Attr(name=name)) if name in known.TORCH_PARAMETERS:
+                return frozenset(_variables(self.evaluate(node)))
             case ir.Call(func=func, args=args):
                 parts = [func, *(arg.value for arg in args)]
             case ir.Binary(left=left, right=right):
