@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -126,6 +127,31 @@ with torch.no_grad():
     known = not forward.owns_unknown
     assert known == (layers is not None)
     assert {layer.instance.kind for layer in forward.layers if layer.certain} == (layers or set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("torchvision.models.", "resnet18 vgg11 vgg11_bn squeezenet1_1 mobilenet_v2 swin_t"),
+        ("timm:", "resnet18 convnext_atto efficientnet_b0 vit_tiny_patch16_224 levit_128 dla34"),
+        ("segmentation_models_pytorch.", "unet fpn pspnet"),
+        ("keras.applications.", "MobileNet MobileNetV2 VGG16"),
+    ],
+)
+def test_live_models_have_these_layers(family: str, names: str) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip({"timm:": "timm"}.get(family, family.partition(".")[0]))
+    code = (
+        "import sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import live\n"
+        "print([live.compare(sys.argv[2], name) for name in sys.argv[3:]])\n"
+    )
+    benchmarks = Path(__file__).parent.parent / "benchmarks"
+    command = [sys.executable, "-c", code, str(benchmarks), family, *names.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(["agrees"] * len(names.split()))
 
 
 def test_it_is_read_when_it_is_asked_and_fast() -> None:
