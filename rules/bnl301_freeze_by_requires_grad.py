@@ -97,7 +97,6 @@ class FreezeByRequiresGrad(Rule):
 def _moves(layer: Layer, freeze: Freeze) -> bool:
     return (
         layer.instance in freeze.parts
-        and layer.certain
         and support.is_batchnorm(layer.instance)
         and support.is_mode_dependent(layer.instance)
         and layer.mode is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -18,6 +19,18 @@ _TORCHVISION = ("torchvision.models.", "torchvision.models.segmentation.", "torc
                 "torchvision.models.optical_flow.", "torchvision.models.detection.")  # fmt: skip
 #: ``hf-hub:timm/resnet50.a1_in1k``: where timm gets the weights from, and which of them it takes.
 _TIMM_NAME = re.compile(r"timm:(?:hf[-_]hub:timm/)?(\w+)(?:\.\w+)?")
+
+
+#: Stands for the name of a model where only its family is known (``models.__dict__[args.arch]``).
+ANY = "*"
+
+
+@cache
+def _most_of(family: str) -> tuple[str, ...] | None:
+    """The kinds of layers that more than half of a family's models have."""
+    owned = [kinds for name, kinds in _catalogue().items() if name.rpartition(".")[0] == family]
+    counts = Counter(kind for kinds in owned for kind in kinds)
+    return tuple(sorted(kind for kind, count in counts.items() if 2 * count > len(owned))) or None
 
 
 @cache
@@ -35,6 +48,8 @@ def _catalogue() -> Mapping[str, tuple[str, ...]]:
 def layers_of(builder: str) -> tuple[str, ...] | None:
     """The kinds of mode-dependent layers in what a library function or class builds; None if it is not known."""
     family, _, name = builder.rpartition(":" if ":" in builder else ".")
+    if name == ANY:
+        return _most_of(family)
     if family == "hub":
         return next((owned for prefix in _TORCHVISION if (owned := layers_of(prefix + name)) is not None), None)
     if family == "timm.models":

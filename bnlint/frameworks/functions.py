@@ -50,6 +50,8 @@ MODELS_BY_NAME = {"timm.create_model": "timm:", "timm.models.create_model": "tim
                   "torchvision.models.get_model": "hub:"}  # fmt: skip
 #: Arguments of such functions that may replace the normalisation layers, or freeze those of a backbone.
 CHOOSES_NORM = re.compile(r"norm|^bn|_bn|backbone|layer$")
+#: Modules that scripts take a model out of by a name from the command line.
+MODEL_FAMILIES = frozenset({"torchvision.models"})
 #: Packages whose ``from_pretrained`` returns a model in eval mode.
 PRETRAINED_IN_EVAL_MODE = frozenset(
     {"transformers", "diffusers", "pytorch_transformers", "pytorch_pretrained_bert", "peft", "optimum"}

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from bnlint.finding import Location
+from bnlint.frameworks.catalogue import ANY
 from bnlint.frameworks.functions import (
     CONTAINER_METHODS,
     KERAS_BASES,
     KERAS_VARIABLES,
+    MODEL_FAMILIES,
     MODULE_METHODS,
     NO_GRAD,
     SHAPE_ATTRIBUTES,
@@ -416,6 +418,8 @@ class Expressions(Machine):
                 found |= frozenset({atom})
             elif isinstance(atom, Ref) and isinstance(key, str) and atom.name.endswith(".__dict__"):
                 found |= frozenset({Ref(canonical(f"{atom.name.removesuffix('__dict__')}{key}"))})
+            elif isinstance(atom, Ref) and atom.name.removesuffix(".__dict__") in MODEL_FAMILIES:
+                found |= frozenset({Ref(f"{atom.name.removesuffix('__dict__')}{ANY}")})
             elif isinstance(atom, Mystery):
                 held = self.state.slots.get((atom, repr(key))) if known else None
                 found |= held or frozenset({self.part_of_mystery(atom, repr(key) if known else ELEMENTS)})

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import replace
 
 from bnlint.frameworks import functions as known
-from bnlint.frameworks.catalogue import layers_of
+from bnlint.frameworks.catalogue import ANY, layers_of
 from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import framework_of
 from bnlint.semantics import events, ir
@@ -19,6 +19,7 @@ from bnlint.semantics.values import (
     Instance,
     Part,
     Partial,
+    Ref,
     Super,
     Tape,
     Tensor,
@@ -121,8 +122,8 @@ class Libraries(Objects):
         framework = "keras" if name.startswith("keras.") else "torch"
         model = self.new_object(node, name, node.span, framework=framework)[0]
         layers = frozenset(self.new_object(node, kind, node.span, framework=framework)[0] for kind in owned)
-        if layers:
-            self.add_elements(model, layers)
+        if layers:  # of some model of a family, they are what most of its models have
+            self.add_elements(model, layers, layers if name.endswith(ANY) else NOTHING)
         return frozenset({model})
 
     def deep_copy(self, arguments: Arguments, node: ir.Call) -> Value:
@@ -243,6 +244,9 @@ class Libraries(Objects):
                 for atom in first:
                     found = join(found, self.attribute_of(atom, attribute, node))
                 return found
+            families = frozenset(atom for atom in first if isinstance(atom, Ref) and atom.name in known.MODEL_FAMILIES)
+            if families:
+                return frozenset(Ref(f"{atom.name}.{ANY}") for atom in families if isinstance(atom, Ref))
         if name in ("getattr", "vars"):  # what is taken out by an unknown name may be any part, or ``eval``
             self.forget_modes(first)
         if name in ("abs", "round", "max", "min", "sum", "float"):

@@ -217,7 +217,7 @@ class Objects(Functions):
         if is_known and flag is False and any(came_true and _OF_NO_NORM.search(w) for w, came_true in self.name_tests):
             return  # parameters are chosen by name, and those of a BatchNorm have others
         if is_known and flag is False:
-            key, event = self.event(node, events.Freeze)
+            key, event = self.event(node, events.Freeze, id(variables.owner))
             if event is None:
                 at = self.location(node.span if isinstance(node, (ir.Attr, ir.Call)) else None)
                 parts = frozenset(part for part, _ in self.parts(variables.owner)[0])
