@@ -44,6 +44,7 @@ from bnlint.semantics.values import (
     Method,
     Mystery,
     Part,
+    Partial,
     PartMethod,
     Ref,
     SavedMode,
@@ -204,7 +205,7 @@ class Expressions(Machine):
                 found = atom.lookup(name)
                 if found is None and name == "load_from_checkpoint":
                     return frozenset({Loader(atom)})
-                return found or UNKNOWN
+                return _bound_to_class(found, atom) if found else UNKNOWN
             case Super(receiver=receiver, cls=cls):
                 for base in cls.ancestors()[1:]:
                     if name in base.attributes:
@@ -541,7 +542,20 @@ class Expressions(Machine):
         return found or UNKNOWN
 
 
+def _bound_to_class(value: Value, cls: Class) -> Value:
+    """Class methods get the class that they are taken from."""
+    first = ((frozenset[Atom]({cls}), ir.Opaque()),)
+
+    def bound(atom: Atom) -> Atom:
+        taken = isinstance(atom, Function) and "classmethod" in atom.decorators
+        return Partial(frozenset({atom}), first, ()) if taken else atom
+
+    return frozenset(bound(atom) for atom in value)
+
+
 def _bound(value: Value, receiver: Instance) -> Value:
+    if receiver.cls is not None:
+        value = _bound_to_class(value, receiver.cls)
     return frozenset(
         BoundFunction(atom, receiver)
         if isinstance(atom, Function) and not atom.decorators & {"staticmethod", "classmethod"}
