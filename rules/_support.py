@@ -24,7 +24,8 @@ INFERENCE_MARKS = (
 #: What it must contain to train one, by itself or by a function that it calls.
 TRAINING_MARKS = (
     r"\bbackward\(|\.step\(|"
-    r"(?<![.\w])(?:train|training|fit)[ \t]*\(|\b\w*(?:train|training|epoch)_\w+\(|\b\w+_(?:train|epochs?)\(|\.(?:fit|epoch)\(|"
+    r"(?<![.\w])(?:train|training|fit)[ \t]*\(|\b\w*(?:train|training|epoch)_\w+\(|"
+    r"\b\w+_(?:train|epochs?)\(|\.(?:fit|epoch)\(|"
     r"\.train\((?!\)|True|False|mode|self\.|not |is_)"
 )
 #: What tells that a statement has to do with a whole model, not with what one is made of.

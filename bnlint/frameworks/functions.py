@@ -34,6 +34,8 @@ WRAPPERS = frozenset(
         "torch.nn.utils.parametrizations.weight_norm",
     }
 )  # fmt: skip
+#: Gives back the model, or the model and the optimiser.
+AMP_INITIALIZE = "apex.amp.initialize"
 TORCH_CONTAINERS = frozenset({"torch.nn.Sequential", "torch.nn.ModuleList", "torch.nn.ModuleDict"})
 TORCH_BASES = frozenset(
     {

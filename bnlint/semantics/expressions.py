@@ -413,6 +413,8 @@ class Expressions(Machine):
                 found |= self.state.slots[atom, repr(key)]
             elif isinstance(atom, Tuple) and isinstance(node.index, ir.Slice) and self.parts_taken(frozenset({atom})):
                 found |= frozenset({atom})  # some of a module's children
+            elif isinstance(atom, Instance) and not known and self._is_table(atom):
+                found |= self.elements(frozenset({atom}))
             elif isinstance(atom, (Tuple, Instance)):
                 found |= self.elements(frozenset({atom})) | UNKNOWN
             elif isinstance(atom, (Tensor, Part, Variables)):
@@ -427,6 +429,11 @@ class Expressions(Machine):
             else:
                 found |= UNKNOWN
         return found or UNKNOWN
+
+    def _is_table(self, mapping: Instance) -> bool:
+        """Whether all entries of a dict are written out, so that any key leads to one of them."""
+        names = self.fields.get(mapping, {})
+        return mapping.kind == "builtins.dict" and len(names) > 1 and ELEMENTS not in names
 
     def _comprehension(self, node: ir.Comprehension) -> Value:
         around = self.comprehended

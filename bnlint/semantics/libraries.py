@@ -42,7 +42,9 @@ class Libraries(Objects):
     def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         if name in LAYERS:
             return self._build_layer(name, arguments, node)
-        if name in known.WRAPPERS:
+        if name == known.AMP_INITIALIZE and len(arguments.positional) == 2:  # the model and the optimiser, as they are
+            return frozenset({Tuple(arguments.positional)})
+        if name in known.WRAPPERS or name == known.AMP_INITIALIZE:
             return arguments.at(0) or arguments.get("module") or arguments.get("model") or UNKNOWN
         if name in known.TORCH_CONTAINERS or name in known.KERAS_MODELS:
             return self._build_container(name, arguments, node)

@@ -518,8 +518,8 @@ def _may_be_module(owner: Instance | Mystery, name: str) -> bool:
 
 
 def _frozen(known: Mode, mode: Mode, whole: Instance | Mystery) -> Mode:
-    """An ``eval()`` of the whole changes nothing of a part that is in eval mode for reasons of its own."""
-    return known if known.surely_eval and known.eval is not None and known.eval.by is not whole else mode
+    """An ``eval()`` of the whole changes nothing of a part that is, or may be, in eval mode for reasons of its own."""
+    return Mode(eval=known.eval) if known.eval is not None and known.eval.by is not whole else mode
 
 
 def _thawing(
