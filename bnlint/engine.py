@@ -22,7 +22,7 @@ from bnlint.source.decode import decode, split_lines
 from bnlint.source.dependencies import Dependencies
 from bnlint.source.dependencies import digest as digest_of
 from bnlint.source.marks import Mark
-from bnlint.source.syntax import check_syntax, essence
+from bnlint.source.syntax import check_syntax, essence, no_collection
 from bnlint.suppress import suppressed
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def lint_text(
         from bnlint.source.parse import parse
 
         source = parse(path, text) if project is None else project.root(path, text, digest or digest_of(data))
-        with nullcontext(Dependencies()) if project is None else project.recording() as dependencies:
+        recording = nullcontext(Dependencies()) if project is None else project.recording()
+        with no_collection(then_collect=True), recording as dependencies:
             findings = _once_a_place(_findings(source, concerned, rules, project))
         if findings and heed_noqa:
             lines = split_lines(text)

@@ -6,6 +6,7 @@ has it. So when a worker dies, the file that it died of is known: one diagnostic
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import sys
@@ -148,6 +149,7 @@ def _serve(
     """What a worker does until nobody listens any more."""
     for other in inherited:
         other.close()  # else it would listen to itself
+    gc.freeze()  # all that has been imported: there is no garbage in it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard reaches all processes, and ours ends its workers
     project = Project()
     with suppress(EOFError, OSError):

@@ -12,7 +12,7 @@ import libcst as cst
 import pytest
 
 from bnlint.source import positions
-from bnlint.source.positions import Span, spans_of
+from bnlint.source.positions import Span, places_of, spans_of
 
 NASTY = """
     # -*- coding: utf-8 -*-
@@ -43,16 +43,21 @@ NASTY = """
 """
 
 
+def spans(module: cst.Module, text: str) -> dict[int, Span]:
+    places = places_of(ast.parse(text), text, 0, 1_000)
+    assert places is not None
+    return spans_of(module, places)
+
+
 def agree(text: str) -> int:
     """How many nodes both give a place; fails where two differ."""
     module = cst.parse_module(text)
-    ours = spans_of(module, ast.parse(text), text)
+    ours = spans(module, text)
     theirs = positions._spans_by_libcst(module)
-    for node in positions._in_source_order(module):
-        span = ours.get(id(node))
-        if span is not None:
-            kept = 2 if positions._kind_of(type(node)) == "statement" else 4  # libcst ends a statement elsewhere
-            assert span[:kept] == theirs[id(node)][:kept], module.code_for_node(node)
+    for kind, nodes in positions._in_source_order(module).items():
+        for node in nodes:
+            kept = 2 if kind == "statement" else 4  # libcst ends a statement elsewhere
+            assert ours[id(node)][:kept] == theirs[id(node)][:kept], module.code_for_node(node)
     return len(ours)
 
 
@@ -71,17 +76,26 @@ def test_the_projects_own_files() -> None:
     assert sum(agree(path.read_text("utf-8")) for path in files) > 1000
 
 
-def test_libcst_steps_in_where_the_two_trees_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libcst_steps_in_where_the_two_trees_differ() -> None:
     text = "a = f(g(1))\n"
     module = cst.parse_module(text)
-    monkeypatch.setattr(positions, "_ast_kind", lambda node: None)
-    spans = spans_of(module, ast.parse(text), text)
+    places: dict[str, list[Span]] = {kind: [] for kind in ("call", "attribute", "number", "statement")}
     call = cst.ensure_type(
         cst.ensure_type(cst.ensure_type(module.body[0], cst.SimpleStatementLine).body[0], cst.Assign).value, cst.Call
     )
-    assert spans[id(call)] == Span(1, 5, 1, 12)
+    assert spans_of(module, places)[id(call)] == Span(1, 5, 1, 12)
 
 
 def test_columns_count_characters() -> None:
     text = "größe = 'ü' + f(1)\n"
-    assert Span(1, 15, 1, 19) in spans_of(cst.parse_module(text), ast.parse(text), text).values()
+    assert Span(1, 15, 1, 19) in spans(cst.parse_module(text), text).values()
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"), [("x = 1", 4), ("x = f(g(1))", 6), ("x = f'{a + (b + c)}'", 7), ("def f(*, a, b=1): {**a}", 5)]
+)
+def test_how_deep_a_tree_is(text: str, depth: int) -> None:
+    tree = ast.parse(text)
+    limits = [limit for limit in range(20) if places_of(tree, text, 0, limit) is not None]
+    assert limits[0] in (depth - 1, depth, depth + 1)
+    assert limits == list(range(limits[0], 20))

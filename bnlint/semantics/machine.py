@@ -10,7 +10,6 @@ is run when it is called, as if it stood in the first.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -247,7 +246,7 @@ class Machine(ABC):
             if value is not None:
                 scope.defined[name] = value
                 code = scope.imported and segment.role not in (Role.DEFINITION, Role.IMPORT)
-                if code and re.search(rf"\b{name}\b[\w.]*\s*\.\s*(?:eval|train)\b", scope.source.text):
+                if code and name in scope.source.moded:
                     self.forget_modes(value)  # other code of that file sets them, and is not run
         self.frame, self.contexts, self.loops, self.statement, self.block = saved
 

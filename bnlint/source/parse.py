@@ -9,6 +9,7 @@ the names of a file are bound by few of its statements, and most files need few 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnlint.errors import FileError
 from bnlint.finding import Location
-from bnlint.source.positions import Span, spans_of
+from bnlint.source.positions import Span, places_of, spans_of
 from bnlint.source.syntax import check_syntax, code_of, docstring, first_line, gist, lines_of, too_deep
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 #: Deepest syntax tree that is analysed. libcst's native parser dies somewhere above 5 000 levels with the
 #: default stack of a main thread; threads have less. Hand-written code stays below 100.
 MAX_DEPTH = 1_000
+
+
+_MODED = re.compile(r"\b(\w[\w.]*)\s*\.\s*(?:eval|train)\b")
 
 
 class Role(Enum):
@@ -94,6 +98,11 @@ class Source:
         return frozenset(n for segment in self.segments if segment.role is Role.DEFINITION for n in segment.binds)
 
     @cached_property
+    def moded(self) -> frozenset[str]:
+        """The names that stand before ``.eval`` or ``.train``, with attributes between or not."""
+        return frozenset(name for chain in _MODED.findall(self.text) for name in chain.split("."))
+
+    @cached_property
     def imports(self) -> frozenset[str]:
         """The top-level packages that the file imports outside of functions."""
         names = frozenset(name for segment in self.segments for name in segment.imports)
@@ -141,8 +150,8 @@ def tree_of(path: str, segment: Segment) -> Tree:
     """Parse a segment with libcst. Raises ``FileError`` where it cannot be parsed."""
     import libcst as cst  # takes a while, and most files need none of it
 
-    tree = check_syntax(path, segment.text)
-    if _deeper_than(tree, MAX_DEPTH):
+    places = places_of(check_syntax(path, segment.text), segment.text, segment.line - 1, MAX_DEPTH)
+    if places is None:
         raise too_deep()
     try:
         module = cst.parse_module(segment.text)
@@ -154,7 +163,7 @@ def tree_of(path: str, segment: Segment) -> Tree:
         ) from None
     except RecursionError:
         raise too_deep() from None
-    return Tree(path, module, spans_of(module, tree, segment.text, segment.line - 1))
+    return Tree(path, module, spans_of(module, places, segment.line - 1))
 
 
 def _blank_docstrings(statement: ast.stmt, lines: list[str]) -> None:
@@ -223,12 +232,3 @@ class _Names:
             node = node.value
         if isinstance(node, ast.Name):
             self.binds.add(node.id)
-
-
-def _deeper_than(tree: ast.AST, limit: int) -> bool:
-    level = [tree]
-    for _ in range(limit):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return False
-    return True

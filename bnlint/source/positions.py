@@ -13,13 +13,15 @@ libcst is imported only when there is something to place: it takes a while.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import libcst as cst
+
+
+_KINDS = ("call", "attribute", "number", "statement")
 
 
 class Span(NamedTuple):
@@ -31,16 +33,13 @@ class Span(NamedTuple):
     end_column: int
 
 
-@cache
-def _kinds() -> tuple[tuple[str, tuple[type[cst.CSTNode], ...]], ...]:
-    import libcst as cst
-
-    return (
-        ("call", (cst.Call,)),
-        ("attribute", (cst.Attribute,)),
-        ("number", (cst.Integer, cst.Float, cst.Imaginary)),
-        ("statement", (cst.BaseSmallStatement, cst.BaseCompoundStatement)),
-    )
+#: Of ``ast``: fields that never hold a node with a place of interest, and nodes in which there is none.
+_NO_NODES = frozenset(
+    {"id", "attr", "name", "asname", "names", "ctx", "op", "ops", "kind", "type_comment", "level", "module", "is_async",
+     "conversion", "simple", "rest", "kwd_attrs", "tag", "lineno"}
+)  # fmt: skip
+_LEAVES = (ast.Name, ast.Constant, ast.Import, ast.ImportFrom)
+_FORMATTED = ("JoinedStr", "TemplateStr")
 
 
 @cache
@@ -77,79 +76,112 @@ def child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
     )
 
 
-@cache
-def _kind_of(node_type: type[cst.CSTNode]) -> str | None:
-    return next((kind for kind, types in _kinds() if issubclass(node_type, types)), None)
+def places_of(tree: ast.Module, text: str, lines_before: int, limit: int) -> dict[str, list[Span]] | None:
+    """The places of calls, attributes, numbers and statements, each in the order of the source; None for a tree deeper
+    than ``limit``. ``lines_before`` are the lines of the file that stand before ``text``."""
+    raw: dict[str, list[tuple[int, int, int, int]]] = {kind: [] for kind in _KINDS}
+    level: list[Any] = [tree]
+    for depth in range(limit):
+        below: list[Any] = []
+        for node in level:
+            kind, names = _shape_of_ast(node.__class__)
+            if names is None:
+                if _deeper_than(node, limit - depth):
+                    return None
+                continue
+            if kind is not None and (kind != "number" or _is_number(node)):
+                # ``ast`` ends a tree's nodes where the source does; a negative end puts the outer of two first.
+                raw[kind].append((node.lineno, node.col_offset, -node.end_lineno, -node.end_col_offset))
+            for name in names:
+                value = getattr(node, name)
+                if value.__class__ is list:
+                    below += value
+                elif value is not None:
+                    below.append(value)
+        level = below
+        if not level:
+            break
+    else:
+        return None
+    columns = _Columns(text)
+    return {
+        kind: [
+            Span(line + lines_before, columns.of(line, start), lines_before - end_line, columns.of(-end_line, -end))
+            for line, start, end_line, end in sorted(found)
+        ]
+        for kind, found in raw.items()
+    }
 
 
-def spans_of(module: cst.Module, tree: ast.Module, text: str, lines_before: int = 0) -> dict[int, Span]:
-    """The place of every call, attribute, number and statement, by ``id`` of its libcst node.
-
-    ``lines_before`` are the lines of the file that stand before ``text``.
-    """
-    nodes: dict[str, list[cst.CSTNode]] = {kind: [] for kind, _ in _kinds()}
-    for node in _in_source_order(module):
-        kind = _kind_of(type(node))
-        if kind is not None:
-            nodes[kind].append(node)
-    places = _ast_places(tree, text, lines_before)
+def spans_of(module: cst.Module, places: dict[str, list[Span]], lines_before: int = 0) -> dict[int, Span]:
+    """The place of every call, attribute, number and statement, by ``id`` of its libcst node."""
+    nodes = _in_source_order(module)
     if any(len(nodes[kind]) != len(places[kind]) for kind in nodes):
         return _spans_by_libcst(module, lines_before)
     return {id(node): span for kind in nodes for node, span in zip(nodes[kind], places[kind], strict=True)}
 
 
-def _in_source_order(module: cst.Module) -> Iterator[cst.CSTNode]:
+@cache
+def _shape_of_ast(kind: Any) -> tuple[str | None, tuple[str, ...] | None]:
+    """What a node counts as, and its fields that may hold nodes: None for an f-string, which is not entered."""
+    if not issubclass(kind, ast.AST):
+        return None, ()
+    if kind.__name__ in _FORMATTED:
+        return None, None
+    names = () if issubclass(kind, _LEAVES) else tuple(name for name in kind._fields if name not in _NO_NODES)
+    classes = ((ast.Call, "call"), (ast.Attribute, "attribute"), (ast.Constant, "number"), (ast.stmt, "statement"))
+    return next((name for base, name in classes if issubclass(kind, base)), None), names
+
+
+def _is_number(node: ast.Constant) -> bool:
+    return isinstance(node.value, (int, float, complex)) and not isinstance(node.value, bool)
+
+
+def _deeper_than(tree: ast.AST, limit: int) -> bool:
+    level = [tree]
+    for _ in range(limit):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
+
+
+def _in_source_order(module: cst.Module) -> dict[str, list[cst.CSTNode]]:
+    found: dict[str, list[cst.CSTNode]] = {kind: [] for kind in _KINDS}
+    stack: list[Any] = [module]
+    while stack:
+        node = stack.pop()
+        kind, names = _shape_of_cst(node.__class__)
+        if kind is not None:
+            found[kind].append(node)
+        for name in names:
+            value = getattr(node, name)
+            if value.__class__ is tuple or value.__class__ is list:
+                stack += value[::-1]
+            elif value is not None:
+                stack.append(value)
+    return found
+
+
+@cache
+def _shape_of_cst(kind: Any) -> tuple[str | None, tuple[str, ...]]:
+    """What a node counts as, and its fields that may hold nodes, the last in the source first."""
     import libcst as cst
 
+    if not issubclass(kind, cst.CSTNode):
+        return None, ()
     # Dotted names in imports are attributes in libcst and plain strings in ast.
     not_entered = (cst.Import, cst.ImportFrom, cst.FormattedString, cst.TemplatedString)
-    stack: list[cst.CSTNode] = [module]
-    while stack:
-        node = stack.pop()
-        yield node
-        if isinstance(node, not_entered):
-            continue
-        children: list[cst.CSTNode] = []
-        for name in child_fields(type(node)):
-            value = getattr(node, name)
-            if isinstance(value, cst.CSTNode):
-                children.append(value)
-            elif isinstance(value, (list, tuple)):
-                children.extend(child for child in value if isinstance(child, cst.CSTNode))
-        stack.extend(reversed(children))
-
-
-def _ast_places(tree: ast.Module, text: str, before: int) -> dict[str, list[Span]]:
-    raw: dict[str, list[tuple[int, int, int, int]]] = {kind: [] for kind, _ in _kinds()}
-    stack: list[ast.AST] = [tree]
-    while stack:
-        node = stack.pop()
-        if type(node).__name__ in ("JoinedStr", "TemplateStr"):
-            continue
-        kind = _ast_kind(node)
-        if kind is not None:
-            raw[kind].append((node.lineno, node.col_offset, node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]
-        stack.extend(ast.iter_child_nodes(node))
-    columns = _Columns(text)
-    places: dict[str, list[Span]] = {}
-    for kind, found in raw.items():
-        found.sort(key=lambda at: (at[0], at[1], -at[2], -at[3]))
-        places[kind] = [
-            Span(line + before, columns.of(line, column), end_line + before, columns.of(end_line, end_column))
-            for line, column, end_line, end_column in found
-        ]
-    return places
-
-
-def _ast_kind(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Call):
-        return "call"
-    if isinstance(node, ast.Attribute):
-        return "attribute"
-    if isinstance(node, ast.Constant):
-        is_number = isinstance(node.value, (int, float, complex)) and not isinstance(node.value, bool)
-        return "number" if is_number else None
-    return "statement" if isinstance(node, ast.stmt) else None
+    leaves = (cst.Name, cst.BaseNumber, cst.SimpleString)
+    names = () if issubclass(kind, not_entered + leaves) else child_fields(kind)[::-1]
+    classes = (
+        (cst.Call, "call"),
+        (cst.Attribute, "attribute"),
+        (cst.BaseNumber, "number"),
+        (cst.BaseSmallStatement, "statement"),
+        (cst.BaseCompoundStatement, "statement"),
+    )
+    return next((name for base, name in classes if issubclass(kind, base)), None), names
 
 
 class _Columns:
@@ -176,5 +208,5 @@ def _spans_by_libcst(module: cst.Module, before: int = 0) -> dict[int, Span]:
     return {
         id(node): Span(at.start.line + before, at.start.column + 1, at.end.line + before, at.end.column + 1)
         for node, at in wrapper.resolve(PositionProvider).items()
-        if _kind_of(type(node)) is not None
+        if _shape_of_cst(type(node))[0] is not None
     }
