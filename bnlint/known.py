@@ -86,8 +86,8 @@ class Known:
 
     def _essence_of(self, file: SourceFile) -> str | None:
         """What counts of a file; nothing where no rule is concerned, and None where only the engine can tell."""
-        from bnlint.source.decode import decode
-        from bnlint.source.syntax import check_syntax, code_of, essence, gist, lines_of
+        from bnlint.source.decode import decode, split_lines
+        from bnlint.source.syntax import check_syntax, code_of, essence, gist
 
         try:
             text = decode(read(file.path)[0])
@@ -95,7 +95,7 @@ class Known:
             tree = check_syntax(file.shown, text)
         except FileError:
             return None
-        return essence(gist(code_of(lines_of(text), tree)), text, concerned) if concerned else ""
+        return essence(gist(code_of(split_lines(text), tree)), text, concerned) if concerned else ""
 
     def _key(self, shown: str, digest: str) -> bytes:
         return key(self._environment, shown, digest)

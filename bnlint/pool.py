@@ -24,7 +24,7 @@ from bnlint.source.dependencies import read
 from bnlint.source.discovery import SourceFile
 
 #: Bytes of files that concern a rule below which starting processes takes longer than it saves.
-ENOUGH = 100_000
+ENOUGH = 300_000
 #: A file that concerns no rule is only parsed, by ``ast``: what a byte of it counts.
 _IDLE = 0.05
 #: Chunks for each worker: more keep all of them busy to the end, fewer share more of what is imported.
@@ -109,7 +109,6 @@ class _Pool:
         ours, theirs = multiprocessing.Pipe()
         process: BaseProcess
         if sys.platform == "linux":  # elsewhere there is no forking, or it is not safe
-            _import_all()
             arguments = (theirs, self._files, self._rules, (ours, *self._workers))
             process = multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True)
         else:
@@ -157,12 +156,6 @@ def _serve(
             for number in connection.recv():
                 file = files[number]
                 connection.send((number, lint_file(file.path, file.shown, rules, project)))
-
-
-def _import_all() -> None:
-    """Import before forking what each worker would have to import by itself."""
-    import bnlint.semantics.analysis
-    import bnlint.semantics.lowering  # noqa: F401
 
 
 def _lost(file: SourceFile, status: int) -> FileResult:

@@ -8,8 +8,6 @@ from codecs import BOM_UTF8
 
 from bnlint.errors import FileError
 
-#: The only line ends that Python knows; ``str.splitlines`` knows eight more and would shift line numbers.
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
@@ -49,8 +47,9 @@ def _declared(head: bytes) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of ``text`` without their ends, split where Python ends a line and nowhere else."""
-    return _LINE_END.split(text)
+    """The lines of ``text`` without their ends, split where Python ends a line and nowhere else: ``str.splitlines``
+    knows eight more ends and would shift line numbers."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _place(before: bytes) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from bnlint.errors import FileError
 from bnlint.finding import Location
+from bnlint.source.decode import split_lines
 from bnlint.source.positions import Span, places_of, spans_of
-from bnlint.source.syntax import check_syntax, code_of, docstring, first_line, gist, lines_of, too_deep
+from bnlint.source.syntax import check_syntax, code_of, docstring, first_line, gist, too_deep
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -128,7 +129,7 @@ class Tree:
 def parse(path: str, text: str) -> Source:
     """The outline of a file. Raises ``FileError`` where it is not Python."""
     tree = check_syntax(path, text)
-    code = code_of(lines_of(text), tree)
+    code = code_of(split_lines(text), tree)
     lines = code.split("\n")
     code_lines = lines.copy()
     groups: list[list[ast.stmt]] = []

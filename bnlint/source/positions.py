@@ -17,6 +17,8 @@ from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bnlint.source.decode import split_lines
+
 if TYPE_CHECKING:
     import libcst as cst
 
@@ -189,16 +191,12 @@ class _Columns:
 
     def __init__(self, text: str) -> None:
         ascii_only = text.isascii()
-        self._lines = [] if ascii_only else [line.encode() for line in _lines_as_ast_sees_them(text)]
+        self._lines = [] if ascii_only else [line.encode() for line in split_lines(text)]
 
     def of(self, line: int, byte_offset: int) -> int:
         if not self._lines or self._lines[line - 1].isascii():
             return byte_offset + 1
         return len(self._lines[line - 1][:byte_offset].decode(errors="replace")) + 1
-
-
-def _lines_as_ast_sees_them(text: str) -> list[str]:
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _spans_by_libcst(module: cst.Module, before: int = 0) -> dict[int, Span]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bnlint.errors import FileError
+from bnlint.source.decode import decode, split_lines
 from bnlint.source.dependencies import digest
 
 #: Characters of an imported file: larger ones are data or generated, and cost more than they tell.
@@ -45,11 +46,6 @@ def too_deep() -> FileError:
     return FileError("nested too deep to analyse; split the expression or exclude the file")
 
 
-def lines_of(text: str) -> list[str]:
-    """The lines without their ends, as many as ``ast`` counts."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
 def code_of(lines: Sequence[str], tree: ast.Module) -> str:
     """The statements of a file where they stand: lines between them, and docstrings, are blank.
 
@@ -70,11 +66,9 @@ def gist(code: str) -> str:
 
 def gist_of(data: bytes) -> str:
     """The gist of a file as it lies on disk; empty where that is not Python, or too much of it."""
-    from bnlint.source.decode import decode
-
     try:
         text = decode(data)
-        return gist(code_of(lines_of(text), check_syntax("", text))) if len(text) <= LARGEST else ""
+        return gist(code_of(split_lines(text), check_syntax("", text))) if len(text) <= LARGEST else ""
     except FileError:
         return ""
 
@@ -82,7 +76,7 @@ def gist_of(data: bytes) -> str:
 def essence(gist: str, text: str, codes: Iterable[str]) -> str:
     """The name of all that the findings in a file depend on in that file: its gist, the lines that may silence them,
     and which rules its text concerns."""
-    lines = enumerate(lines_of(text)) if _NOQA.search(text) else ()
+    lines = enumerate(split_lines(text)) if _NOQA.search(text) else ()
     noqa = [(number, line) for number, line in lines if _NOQA.search(line)]
     return digest(repr((gist, noqa, sorted(codes))).encode("utf-8", "surrogatepass"))
 
