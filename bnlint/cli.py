@@ -78,9 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     rules = parser.add_argument_group(
         "rules", "CODES are codes or prefixes, comma-separated; the options can be repeated"
     )
-    rules.add_argument(
-        "--select", action="append", metavar="CODES", help="run these instead of the default ones"
-    )
+    rules.add_argument("--select", action="append", metavar="CODES", help="run these instead of the default ones")
     rules.add_argument("--extend-select", action="append", metavar="CODES", help="run these as well")
     rules.add_argument("--ignore", action="append", metavar="CODES", help="leave these out")
     rules.add_argument("--min-confidence", help="show findings that are at least certain, likely (default) or possible")

@@ -83,7 +83,6 @@ class Settings(NamedTuple):
                 return decision
         return default
 
-
     @property
     def names_codes(self) -> bool:
         """Whether there is anything to ``check``."""

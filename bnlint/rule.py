@@ -82,9 +82,7 @@ class Rule(ABC):
         fix: Fix | None = None,
         experiment: Experiment | None = None,
     ) -> Finding:
-        return Finding(
-            location, self.code, self.name, message, self.severity, confidence, trace, fix, experiment
-        )
+        return Finding(location, self.code, self.name, message, self.severity, confidence, trace, fix, experiment)
 
     @classmethod
     def documentation(cls) -> str:

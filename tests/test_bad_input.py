@@ -162,9 +162,7 @@ def test_a_missing_path_and_a_directory_loop(lint: Any) -> None:
     assert message.startswith("no such file or directory")
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("two\nlines"), RecursionError("deep"), MemoryError(), AssertionError()]
-)
+@pytest.mark.parametrize("error", [ValueError("two\nlines"), RecursionError("deep"), MemoryError(), AssertionError()])
 def test_a_fault_of_our_own_is_one_line(
     error: Exception, lint: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,9 +149,7 @@ def test_what_is_installed_is_loaded_only_when_it_has_changed(place: Place, monk
         assert installed(cache).rules == (("ACM001", True, [], ""),)
 
 
-def test_what_has_not_changed_is_not_analysed_again(
-    analysed: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_not_changed_is_not_analysed_again(analysed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 1
     first = capsys.readouterr().out
     assert main([]) == 1
@@ -431,9 +429,7 @@ def test_an_import_that_becomes_broken_counts(imports: None) -> None:
     assert main(["user.py"]) == 1
 
 
-def test_a_rule_that_does_not_go_by_its_needles_is_always_asked(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rule_that_does_not_go_by_its_needles_is_always_asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     class Other(Example):
         def concerns(self, data: bytes) -> bool:
             return True

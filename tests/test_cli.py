@@ -51,9 +51,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_a_finding_makes_the_status_1_and_shows_its_line(
-    bad: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finding_makes_the_status_1_and_shows_its_line(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 1
     output = capsys.readouterr()
     assert "pkg/bad.py:4:1: BNL001" in output.out
@@ -72,9 +70,7 @@ def test_exit_zero_forgives_findings_but_no_failure(bad: str) -> None:
     assert main(["--exit-zero", bad, "missing.py"]) == 2
 
 
-def test_failure_wins_over_findings_and_the_rest_is_linted(
-    bad: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failure_wins_over_findings_and_the_rest_is_linted(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["missing.py", bad]) == 2
     out = capsys.readouterr().out
     assert "missing.py" in out
@@ -103,9 +99,7 @@ def test_json_has_the_promised_keys(bad: str, capsys: pytest.CaptureFixture[str]
         (("--ignore", "BNL", "--extend-select", "BNL001"), ["BNL001"]),
     ],
 )
-def test_selection(
-    bad: str, options: tuple[str, ...], codes: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_selection(bad: str, options: tuple[str, ...], codes: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert [finding["code"] for finding in bnlint_json(capsys, *options)["findings"]] == codes
 
 
@@ -155,9 +149,7 @@ def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
-def test_standard_input(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_standard_input(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     give(monkeypatch, BAD.encode())
     assert main(["-"]) == 1
     out = capsys.readouterr().out
@@ -221,9 +213,7 @@ def test_list_rules_has_one_line_for_each_rule(capsys: pytest.CaptureFixture[str
 
 
 def test_version_is_quick() -> None:
-    program = (
-        "import sys, bnlint.cli\ntry: bnlint.cli.main(['--version'])\nfinally: print(*sorted(sys.modules))"
-    )
+    program = "import sys, bnlint.cli\ntry: bnlint.cli.main(['--version'])\nfinally: print(*sorted(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     version, modules = result.stdout.splitlines()
     assert version == f"bnlint {bnlint.__version__}"
@@ -239,15 +229,11 @@ def test_no_colour_and_no_progress_bar_where_there_is_no_terminal(bad: str) -> N
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
 @pytest.mark.parametrize(("environment", "colour"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_colour_on_a_terminal_unless_no_color_is_set(
-    bad: str, environment: dict[str, str], colour: bool
-) -> None:
+def test_colour_on_a_terminal_unless_no_color_is_set(bad: str, environment: dict[str, str], colour: bool) -> None:
     variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
     master, slave = os.openpty()
     variables |= {"TERM": "xterm-256color", "COLUMNS": "100", **environment}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bnlint", bad], stdout=slave, stderr=slave, env=variables
-    )
+    process = subprocess.Popen([sys.executable, "-m", "bnlint", bad], stdout=slave, stderr=slave, env=variables)
     os.close(slave)
     shown = b""
     try:
@@ -276,9 +262,7 @@ def test_a_reader_who_has_seen_enough_causes_no_noise(bad: str) -> None:
     process.wait(timeout=60)
 
 
-def test_control_c_ends_quietly(
-    bad: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_control_c_ends_quietly(bad: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def analyse(*arguments: object) -> None:
         raise KeyboardInterrupt
 

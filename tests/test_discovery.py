@@ -59,17 +59,13 @@ def test_each_file_once() -> None:
     assert found("a/c.py", "a", "./a/../a/b.py") == ["a/c.py", "a/b.py"]
 
 
-def test_paths_are_shown_relative_to_the_working_directory(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_shown_relative_to_the_working_directory(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lay("a/b.py", "c/d.py")
     monkeypatch.chdir(project / "c")
     assert found(str(project)) == ["../a/b.py", "d.py"]
 
 
-@pytest.mark.parametrize(
-    "directory", [".git", ".venv", "venv", "node_modules", "__pycache__", "x.egg-info", ".tox"]
-)
+@pytest.mark.parametrize("directory", [".git", ".venv", "venv", "node_modules", "__pycache__", "x.egg-info", ".tox"])
 def test_never_code_of_the_project(directory: str) -> None:
     lay("a.py", f"{directory}/b.py", f"deep/{directory}/c.py")
     assert found() == ["a.py"]

@@ -57,9 +57,7 @@ def test_it_is_on_without_being_asked_for() -> None:
 def test_the_same_findings_as_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Over all fixtures, with every rule on."""
     codes = ",".join(registry())
-    paths = [
-        path for path in sorted(FIXTURES.rglob("*.py")) if "flake8" not in path.read_text(encoding="utf-8")
-    ]
+    paths = [path for path in sorted(FIXTURES.rglob("*.py")) if "flake8" not in path.read_text(encoding="utf-8")]
     assert paths
     names = [os.path.relpath(path) for path in paths]
     result = flake8(f"--bnlint-select={codes}", "--format=%(path)s:%(row)d:%(col)d:%(code)s", *names)
@@ -83,9 +81,7 @@ def test_encodings_and_line_ends(start: bytes, ending: str, capsys: pytest.Captu
     assert flake8("a.py").stdout.startswith(f"a.py:{finding['line']}:7: BNL001 ")
 
 
-@pytest.mark.parametrize(
-    "comment", ["# noqa", "# noqa: BNL001", "# noqa: BNL", "# noqa: BNL101", "# noqa: E501"]
-)
+@pytest.mark.parametrize("comment", ["# noqa", "# noqa: BNL001", "# noqa: BNL", "# noqa: BNL101", "# noqa: E501"])
 def test_noqa_works_the_same_in_both(comment: str) -> None:
     Path("a.py").write_text(BAD.replace("model.eval", f"model.eval  {comment}"), encoding="utf-8")
     assert flake8("a.py").returncode == main(["a.py"])

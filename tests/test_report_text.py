@@ -239,17 +239,13 @@ def test_nothing_foreign_commands_the_terminal() -> None:
     problem = Diagnostic(f"c{HOSTILE}.py", 1, 1, "BNL900", f"bad {HOSTILE}")
     sources = {place.path: f"x = '{HOSTILE}'\n", f"b{HOSTILE}.py": f"y = '{HOSTILE}'"}
     for terminal in (False, True):
-        text = "\n".join(
-            shown(Report((found,), (problem,), 1, verified=True, sources=sources), terminal=terminal)
-        )
+        text = "\n".join(shown(Report((found,), (problem,), 1, verified=True, sources=sources), terminal=terminal))
         assert not {c for c in text if not c.isprintable() and c != "\n"}
         assert "\\x1b" in text and "\\u202e" in text and "\\ud800" in text
 
 
 def test_square_brackets_are_no_markup() -> None:
-    report = Report(
-        (finding(at(1, 1, 2), "[bold]m[/bold] :smile:"),), files=1, sources={"m.py": "x[red]y[/red] \\["}
-    )
+    report = Report((finding(at(1, 1, 2), "[bold]m[/bold] :smile:"),), files=1, sources={"m.py": "x[red]y[/red] \\["})
     lines = shown(report)
     assert lines[1] == "  [bold]m[/bold] :smile:"
     assert lines[2] == "    1 │ x[red]y[/red] \\["
@@ -277,9 +273,7 @@ def test_encoding_of_a_real_process_without_utf8() -> None:
         "write(Report((f,), files=1, sources={'é.py': 'x'}), 'text', sys.stdout)\n"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=False, text=True, env=environment
-    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True, env=environment)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("\\xe9.py:1:1: BNL002 n  [info - likely]\n  m...\n    1 | x\n")
 
@@ -301,9 +295,7 @@ def test_nothing_is_wrapped_or_cut_off_a_terminal() -> None:
 
 
 def test_messages_are_wrapped_to_the_terminal() -> None:
-    found = finding(
-        at(1, 1, 2), LONG, trace=(TraceStep(at(1, 1, 2), LONG),), fix=Fix(Safety.SAFE, "one two " * 6, ())
-    )
+    found = finding(at(1, 1, 2), LONG, trace=(TraceStep(at(1, 1, 2), LONG),), fix=Fix(Safety.SAFE, "one two " * 6, ()))
     lines = shown(Report((found,), files=1, sources={"m.py": "x\n"}), width=48, terminal=True)
     assert max(map(len, lines)) <= 48
     assert " ".join(" ".join(lines).split()).count(LONG.strip()) >= 1  # no word is lost
@@ -396,9 +388,7 @@ def test_verdict_and_numbers() -> None:
 
 
 def test_inconclusive_without_a_device() -> None:
-    verdict = Verification(
-        Verdict.INCONCLUSIVE, "keras is not installed: pip install keras", framework="keras"
-    )
+    verdict = Verification(Verdict.INCONCLUSIVE, "keras is not installed: pip install keras", framework="keras")
     lines = shown(Report((finding(at(1, 1, 2), verification=verdict),), files=1, verified=True))
     assert lines[2] == "  verified: inconclusive: keras is not installed: pip install keras"
 
@@ -464,9 +454,7 @@ def verified_finding(verdict: Verdict, device: str, versions: dict[str, str]) ->
             "3 findings: 2 confirmed, 1 refuted, 0 inconclusive · cpu · torch 2.13.0, keras 3.15.1",
         ),
         (
-            Report(
-                (finding(at(1, 1, 2)),), (Diagnostic("b.py", 1, 1, "BNL900", "m"),), files=2, verified=True
-            ),
+            Report((finding(at(1, 1, 2)),), (Diagnostic("b.py", 1, 1, "BNL900", "m"),), files=2, verified=True),
             "1 finding: 0 confirmed, 0 refuted, 0 inconclusive, 1 without experiment; 1 problem",
         ),
     ],

@@ -131,10 +131,7 @@ def survivors(text: str) -> set[tuple[int, str]]:
     lines = split_lines(text)
     count = len(lines) - (lines[-1] == "")
     return {
-        (line, code)
-        for line in range(1, count + 1)
-        for code in CODES
-        if not suppressed(finding(code, line), lines)
+        (line, code) for line in range(1, count + 1) for code in CODES if not suppressed(finding(code, line), lines)
     }
 
 

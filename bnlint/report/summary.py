@@ -45,9 +45,7 @@ def _verdicts(findings: Sequence[Finding]) -> str:
     if len(verifications) < len(findings):
         told.append(f"{len(findings) - len(verifications)} without experiment")
     devices = dict.fromkeys(verification.device for verification in verifications if verification.device)
-    versions = {
-        name: version for verification in verifications for name, version in verification.versions.items()
-    }
+    versions = {name: version for verification in verifications for name, version in verification.versions.items()}
     parts = [", ".join(told), ", ".join(devices), versions_of(versions)]
     return " · ".join(part for part in parts if part)
 

@@ -93,9 +93,7 @@ class _Page:
             " " + self.clean(_one_line(diagnostic.message)),
         )
 
-    def wrapped(
-        self, label: Text, message: str, indent: int = 2, hang: int = 4, style: str = ""
-    ) -> list[Text]:
+    def wrapped(self, label: Text, message: str, indent: int = 2, hang: int = 4, style: str = "") -> list[Text]:
         """The message after its label, ``indent`` cells in; on a terminal its other lines ``hang`` cells."""
         text = Text.assemble(label, (self.clean(_one_line(message)), style))
         lines = self._wrap(text, self.console.width - hang)

@@ -57,7 +57,8 @@ class Snapshot:
         return all(
             self._digest(shown) == digest or self._gist(shown) == (gist or None)
             for shown, (digest, gist) in dependencies["files"].items()
-        ) and all(            place_of(self._modules, folder, name) == place
+        ) and all(
+            place_of(self._modules, folder, name) == place
             for folder, names in dependencies["modules"].items()
             for name, place in names.items()
         )

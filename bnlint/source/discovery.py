@@ -152,9 +152,7 @@ def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
     layers = []
     for directory in directories:
         try:
-            with open(
-                os.path.join(directory, ".gitignore"), encoding="utf-8", errors="surrogateescape"
-            ) as file:
+            with open(os.path.join(directory, ".gitignore"), encoding="utf-8", errors="surrogateescape") as file:
                 lines = split_lines(file.read())
         except OSError:
             continue  # none there; one that cannot be read excludes nothing, as with git
