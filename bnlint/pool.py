@@ -1,24 +1,11 @@
-"""Many files through the engine, in several processes where that pays.
-
-A worker takes chunks of neighbouring files, which import much the same, and tells the result of each file as soon as it
-has it. So when a worker dies, the file that it died of is known: one diagnostic, and another goes on behind it.
-"""
+"""Many files through the engine: in this process, or in several where that pays."""
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
-import signal
-import sys
-from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 
 from bnlint.engine import FileResult, lint_file
-from bnlint.finding import Diagnostic
-from bnlint.rule import FILE_ERROR_CODE, Rule
+from bnlint.rule import Rule
 from bnlint.semantics.project import Project
 from bnlint.source.dependencies import read
 from bnlint.source.discovery import SourceFile
@@ -40,7 +27,9 @@ def lint_all(files: Sequence[SourceFile], rules: Sequence[Rule], jobs: int) -> _
     work = [_work(file, rules) for file in files]
     if sum(work) < ENOUGH:
         return _in_this_process(files, rules)
-    return _Pool(files, rules, _chunks(work, sum(work) / (jobs * _CHUNKS))).results(jobs)
+    from bnlint.workers import Pool  # multiprocessing takes a while to import
+
+    return Pool(files, rules, _chunks(work, sum(work) / (jobs * _CHUNKS))).results(jobs)
 
 
 def _in_this_process(files: Iterable[SourceFile], rules: Sequence[Rule]) -> _Results:
@@ -65,103 +54,3 @@ def _chunks(work: Sequence[float], share: float) -> list[list[int]]:
         chunks[-1].append(number)
         filled += amount
     return chunks
-
-
-class _Worker:
-    """A process, the connection to it, and the numbers of the files that it has still to do."""
-
-    def __init__(self, process: BaseProcess, connection: Connection) -> None:
-        self.process = process
-        self.connection = connection
-        self.doing: deque[int] = deque()
-
-    def give(self, chunk: Iterable[int]) -> None:
-        self.doing.extend(chunk)
-        with suppress(OSError):  # it has died, which shows when it is listened to
-            self.connection.send(list(self.doing))
-
-
-class _Pool:
-    def __init__(self, files: Sequence[SourceFile], rules: Sequence[Rule], chunks: Iterable[list[int]]) -> None:
-        self._files = files
-        self._rules = rules
-        self._waiting = deque(chunks)
-        self._workers: dict[Connection, _Worker] = {}
-        self._results: dict[int, FileResult] = {}
-
-    def results(self, jobs: int) -> _Results:
-        try:
-            for _ in range(min(jobs, len(self._waiting))):
-                self._start()
-            for number in range(len(self._files)):
-                while number not in self._results:
-                    for connection in wait(list(self._workers)):
-                        assert isinstance(connection, Connection)
-                        self._hear(self._workers[connection])
-                yield self._results.pop(number)
-        finally:
-            for worker in self._workers.values():
-                worker.process.kill()
-                worker.process.join()
-
-    def _start(self) -> None:
-        """One more worker, with something to do."""
-        ours, theirs = multiprocessing.Pipe()
-        process: BaseProcess
-        if sys.platform == "linux":  # elsewhere there is no forking, or it is not safe
-            arguments = (theirs, self._files, self._rules, (ours, *self._workers))
-            process = multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True)
-        else:
-            arguments = (theirs, self._files, self._rules, ())
-            process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
-        process.start()
-        theirs.close()  # else the end of the process would not be the end of the connection
-        self._workers[ours] = worker = _Worker(process, ours)
-        worker.give(self._waiting.popleft())
-
-    def _hear(self, worker: _Worker) -> None:
-        try:
-            number, result = worker.connection.recv()
-        except (EOFError, OSError):
-            self._bury(worker)
-            return
-        self._results[number] = result
-        worker.doing.remove(number)
-        if not worker.doing and self._waiting:
-            worker.give(self._waiting.popleft())
-
-    def _bury(self, worker: _Worker) -> None:
-        del self._workers[worker.connection]
-        worker.process.join()
-        if worker.doing:
-            lost = worker.doing.popleft()
-            self._results[lost] = _lost(self._files[lost], worker.process.exitcode or 0)
-        if worker.doing:
-            self._waiting.appendleft(list(worker.doing))
-        if self._waiting:
-            self._start()
-
-
-def _serve(
-    connection: Connection, files: Sequence[SourceFile], rules: Sequence[Rule], inherited: Iterable[Connection]
-) -> None:
-    """What a worker does until nobody listens any more."""
-    for other in inherited:
-        other.close()  # else it would listen to itself
-    gc.freeze()  # all that has been imported: there is no garbage in it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard reaches all processes, and ours ends its workers
-    project = Project()
-    with suppress(EOFError, OSError):
-        while True:
-            for number in connection.recv():
-                file = files[number]
-                connection.send((number, lint_file(file.path, file.shown, rules, project)))
-
-
-def _lost(file: SourceFile, status: int) -> FileResult:
-    try:
-        how = f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        how = f"ended with status {status}"
-    message = f"the process that analysed this file {how}; exclude the file, and please report it"
-    return FileResult(diagnostics=(Diagnostic(file.shown, 1, 1, FILE_ERROR_CODE, message),))

@@ -220,6 +220,29 @@ def test_version_is_quick() -> None:
     assert {"libcst", "rich", "pathspec", "bnlint.engine"}.isdisjoint(modules.split())
 
 
+def imported_by(*arguments: str) -> set[str]:
+    program = f"import sys, bnlint.cli\nbnlint.cli.main({list(arguments)})\nprint(*sorted(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(result.stdout.splitlines()[-1].split())
+
+
+def test_an_empty_folder_is_quick() -> None:
+    Path("empty").mkdir()
+    heavy = {"libcst", "rich", "pathspec", "sqlite3", "hashlib", "bnlint.finding", "bnlint.rule", "bnlint.engine"}
+    assert heavy.isdisjoint(imported_by("empty"))
+
+
+def test_a_run_that_finds_nothing_new_is_quick(bad: str) -> None:
+    Path("good.py").write_text(GOOD, encoding="utf-8")
+    heavy = {"libcst", "pathspec", "multiprocessing", "bnlint.finding", "bnlint.rule", "bnlint.engine"}
+    assert heavy & imported_by() == {"libcst", "bnlint.finding", "bnlint.rule", "bnlint.engine"}
+    assert heavy & imported_by() == {"bnlint.finding"}, "which is shown"
+    Path(bad).unlink()
+    assert heavy.isdisjoint(imported_by())
+    Path("good.py").write_text(GOOD + "# a comment", encoding="utf-8")
+    assert heavy.isdisjoint(imported_by())
+
+
 def test_no_colour_and_no_progress_bar_where_there_is_no_terminal(bad: str) -> None:
     result = command(bad, PYTHONIOENCODING="utf-8")
     assert result.returncode == 1

@@ -58,7 +58,7 @@ def test_the_same_answer_from_any_number_of_processes(lint: Any) -> None:
 
 def test_one_job_and_little_work_need_no_other_process(lint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = lint("--jobs", "3")
-    monkeypatch.setattr("bnlint.pool._Pool", None)
+    monkeypatch.setattr("bnlint.workers.Pool", None)
     assert lint("--jobs", "1") == expected
     monkeypatch.setattr("bnlint.pool.ENOUGH", 1_000_000)
     assert lint("--jobs", "3") == expected
