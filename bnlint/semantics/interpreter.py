@@ -135,7 +135,8 @@ class Interpreter(Tests):
 
     def _augmented(self, node: ir.AugAssign) -> None:
         current, added = self.evaluate(node.target), self.evaluate(node.value)
-        lists = [atom for atom in current if isinstance(atom, Instance) and atom.kind == "builtins.list"]
+        growing = {"builtins.list", *known.TORCH_CONTAINERS}
+        lists = [atom for atom in current if isinstance(atom, Instance) and atom.kind in growing]
         if node.op == "+" and lists:
             for owner in lists:
                 self.add_elements(owner, self.elements(added) or UNKNOWN, self.doubtful_in(added))
