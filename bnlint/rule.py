@@ -55,8 +55,9 @@ class Rule(ABC):
 
     ``marks`` are regular expressions, *all* of which are found in a top-level statement that the mistake can stand in
     (docstrings do not count). Other statements are run only where these need them or, where ``callers`` matter to the
-    rule, where they call them. Rules that do not read modes (``follows_modes`` is false) are content with less of a
-    large file.
+    rule, where they call them. Where there is one, those in which ``excuse`` is found are run as well: what the rule
+    looks for there keeps it silent. Rules that do not read modes (``follows_modes`` is false) are content with less of
+    a large file.
     """
 
     code: ClassVar[str]
@@ -67,6 +68,7 @@ class Rule(ABC):
     needle_pattern: ClassVar[str] = ""
     marks: ClassVar[tuple[str, ...]] = ()
     callers: ClassVar[bool] = True
+    excuse: ClassVar[str] = ""
     follows_modes: ClassVar[bool] = True
 
     @abstractmethod

@@ -15,7 +15,8 @@ from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value
 #: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``.
 INFERENCE_MARKS = (
     r"no_grad|inference_mode|set_grad_enabled|"
-    r"(?:\b|_)(?i:test(?:s|ing|er)?|val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?[ \t]*\(|"
+    r"(?:\b|_)(?i:test(?:s|ing|er)?|(?:val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?)[ \t]*\(|"
+    r"(?<!def )(?:\b|_)(?i:test)_\w*[ \t]*\(|"  # called; what is defined under such a name is a test of code
     r"[a-z](?:Test|Val|Valid|Validate|Eval|Evaluate|Infer|Inference|Predict)(?:[A-Z_]\w*)?[ \t]*\(|"
     r"(?i:(?:test|val|valid|validation|eval)_?(?:loader|set|data|dl\b|ds\b|iter|gen\b))|"
     r"\b(?i:[xy]_?(?:tests?|val|valid)|valids|testing\w*)\b|"
@@ -26,13 +27,13 @@ TRAINING_MARKS = (
     r"\bbackward\(|\.step\(|"
     r"(?<![.\w])(?:train|training|fit)[ \t]*\(|\b\w*(?:train|training|epoch)_\w+\(|"
     r"\b\w+_(?:train|epochs?)\(|\.(?:fit|epoch)\(|"
-    r"\.train\((?!\)|True|False|mode|self\.|not |is_)"
+    r"\.train\((?!\)|True|False|mode|self\.|not |is_|\w*training\))"
 )
 #: What tells that a statement has to do with a whole model, not with what one is made of.
 MODEL_MARKS = (
     r"(?<!super\(\))\.(?:eval|train)\((?!self\.training|mode)|"
     r"\.(?:backward|load_state_dict|load_from_checkpoint|cuda|step)\(|\bload\(|"
-    r"\.to\(\s*(?:\w+\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
+    r"\.to\(\s*(?:(?:self|\w*(?:arg|opt|conf|cfg|param|flag|setting|FLAG)\w*)\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
     r"(?<![\w.])\w*(?i:model|net|network|classifier|encoder)\d?[ \t]*=[ \t]*(?!dict\()[\w.]+\("
 )
 _NORM_CALL = r"(?:BatchNorm\dd|(?i:\bbn\d?|\bnorm_?(?:layer|func|cls|op)?|batch_?norm(?:ali[sz]ation)?))\("

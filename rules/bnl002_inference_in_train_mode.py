@@ -100,7 +100,6 @@ class InferenceInTrainMode(Rule):
             support.experiment("mode-gap", "torch", (layer.instance for layer in layers), forward),
         )
 
-
     def _report_unknown(self, file: FileFacts, forward: Forward, evidence: Evidence) -> Finding:
         """What the model owns is not known; it is likely to depend on the mode where the program manages it."""
         receiver = support.subject(forward)

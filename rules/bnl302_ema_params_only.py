@@ -13,7 +13,7 @@ from bnlint.semantics.intent import is_test_file, words
 from bnlint.semantics.values import Instance
 
 # What tells that a copy gets its buffers after all, wherever that stands.
-_RENEWING_MARKS = r"buffers\(|load_state_dict\([^\n]*state_dict\(|" + averages.RENEWING_MARKS
+_RENEWING = r"buffers\(|load_state_dict\([^\n]*state_dict\(|" + averages.RENEWING_MARKS
 _LOADING = frozenset({"load", "resume", "restore", "checkpoint", "ckpt"})
 
 
@@ -84,9 +84,10 @@ class EmaParamsOnly(Rule):
         ),
     )
     marks: ClassVar[tuple[str, ...]] = (
-        r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\s*[-+*]?=|_foreach_|" + _RENEWING_MARKS,
-        r"\bzip\(|(?:parameters|state_dict)\((?s:.*)(?:parameters|state_dict)\(|" + _RENEWING_MARKS,
+        r"\.(?:add_|sub_|lerp_|copy_|addcmul_)\(|\.data\s*[-+*]?=|_foreach_",
+        r"\bzip\([^)]*(?:param|weight|ema|shadow|average|avg|teacher|target|slow|state)|\b(?:(?:named_)?parameters|state_dict)\((?s:.*)\b(?:(?:named_)?parameters|state_dict)\(",
     )
+    excuse: ClassVar[str] = _RENEWING
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file) or averages.renews_statistics(file):

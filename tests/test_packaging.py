@@ -162,9 +162,7 @@ def _install_pack(directory: Path, text: str) -> None:
     (directory / "acme_rules.py").write_text(text.replace("{sections}", sections), encoding="utf-8")
     information = directory / "acme-1.0.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n", encoding="utf-8"
-    )
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n", encoding="utf-8")
     (information / "entry_points.txt").write_text("[bnlint.rules]\nacme = acme_rules\n", encoding="utf-8")
 
 

@@ -19,9 +19,7 @@ def run(directory: Path, *arguments: str, home: Path) -> subprocess.CompletedPro
     # Inside a git hook git's own variables point at the repository whose hook it is.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     identity = {
-        f"GIT_{who}_{what}": "test@example.org"
-        for who in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
+        f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
     return subprocess.run(
         arguments,

@@ -147,8 +147,18 @@ RANDOM_MAKERS = frozenset(
 )
 #: Makers of tensors that hold what they are given.
 FROM_DATA = frozenset(
-    {"torch.tensor", "torch.from_numpy", "torch.Tensor", "torch.FloatTensor", "torch.as_tensor", "tensorflow.constant",
-     "tensorflow.convert_to_tensor", "tensorflow.cast", "numpy.array", "numpy.asarray"}
+    {
+        "torch.tensor",
+        "torch.from_numpy",
+        "torch.Tensor",
+        "torch.FloatTensor",
+        "torch.as_tensor",
+        "tensorflow.constant",
+        "tensorflow.convert_to_tensor",
+        "tensorflow.cast",
+        "numpy.array",
+        "numpy.asarray",
+    }
 )
 SYMBOLIC_INPUTS = frozenset(
     {"keras.Input", "tensorflow.placeholder", "tensorflow.compat.v1.placeholder", "keras.backend.placeholder"}

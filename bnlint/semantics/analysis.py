@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import MAX_STEPS, SLOTS_PER_STEP, Frame, OutOfSteps
+from bnlint.semantics.machine import MAX_STEPS, Frame, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
@@ -55,6 +55,8 @@ def _relevant(source: Source, marks: Sequence[Mark] | None) -> list[Segment]:
         return list(source.segments)
     alone = {s for s in source.segments if any(mark.is_on(s.code) for mark in marks if not mark.callers)}
     found = {s for s in source.segments if any(_is_on(mark, s, source) for mark in marks if mark.callers)}
+    excused = [mark for mark in marks if mark.excuse and any(mark.is_on(segment.code) for segment in found)]
+    found |= {segment for segment in source.segments if any(mark.excuses(segment.code) for mark in excused)}
     names: set[str] = set()
     defining = (Role.DEFINITION, Role.ASSIGNMENT)
     while more := {name for segment in found if segment.role in defining for name in segment.binds} - names:
@@ -123,12 +125,10 @@ def _run_functions(machine: Interpreter, frame: Frame, done: set[Function]) -> N
 
 def _run_root(machine: Interpreter, function: Function, receiver: Instance | None) -> State:
     assert machine.state is not None
-    machine.spend(len(machine.state.slots) // SLOTS_PER_STEP)
+    machine.spend(1)
     before = machine.state.copy()
     root = machine.frame
-    frame = root.children.setdefault(
-        (id(function),), Frame(function, function.frame, root, function.frame.scope)
-    )
+    frame = root.children.setdefault((id(function),), Frame(function, function.frame, root, function.frame.scope))
     frame.receiver = receiver
     parameters = machine.default_parameters(function)
     saved, function.defaults = function.defaults, parameters

@@ -20,6 +20,7 @@ from bnlint.semantics.values import (
     Loader,
     Method,
     Mystery,
+    Part,
     Partial,
     PartMethod,
     Ref,
@@ -116,6 +117,9 @@ class Calls(Structure):
                 return self.tensor_method(atom, node)
             case Mystery():
                 return self.call_mystery(atom, arguments, node)
+            case Part(whole=whole) if not (arguments.positional or arguments.keywords):
+                self.forget_modes(frozenset({whole}))  # taken by its name, which may be "eval"
+                return UNKNOWN
             case PartMethod(part=part, name=name):
                 return self.call_part_method(part, name, arguments, node)
             case VariableMethod(variables=variables, name=name) if name != "requires_grad_":

@@ -27,7 +27,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical, framework_of
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import names_in
-from bnlint.semantics.machine import SLOTS_PER_STEP, Machine, Scope
+from bnlint.semantics.machine import Machine, Scope
 from bnlint.semantics.project import Found
 from bnlint.semantics.state import ELEMENTS, join_all
 from bnlint.semantics.values import (
@@ -328,7 +328,7 @@ class Expressions(Machine):
         assert self.state is not None
         before, after = self.state, []
         for node in alternatives:
-            self.spend(len(before.slots) // SLOTS_PER_STEP)
+            self.spend(1)
             self.state = before.copy()
             found = join(found, self.evaluate(node)) if node is not None else found
             after.append(self.state)
@@ -517,7 +517,7 @@ class Expressions(Machine):
             if target.name == "training" and atom.framework == "torch":
                 self.set_flag(atom, value, target)
                 return
-            known = self.state.slots.get((atom, target.name), NOTHING)
+            known = self.state.slots.get((atom, target.name)) or NOTHING
             self.set_field(atom, target.name, value if strong else join(known, value))
         elif isinstance(atom, Class):
             atom.attributes[target.name] = join(atom.attributes.get(target.name, NOTHING), value)

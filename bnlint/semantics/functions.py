@@ -125,7 +125,7 @@ class Functions(Expressions):
         after = join_all(states)
         if after is not None and not frame.functions:  # no closure can read its names any more
             for name in frame.names:
-                after.slots.pop((frame, name), None)
+                after.slots.pop((frame, name))
         self.frame, self.contexts, self.statement, self.block = saved
         # A body that only raises: what follows the call is not run, but silence about it would be a guess.
         self.state = after if after is not None else self.before_raise
@@ -171,7 +171,7 @@ class Functions(Expressions):
         instance, _ = self.new_object(node, _kind_of(cls), span, cls=cls, framework=framework)
         if cls.has_unknown_base and framework == "torch":
             assert self.state is not None
-            self.state.modes[instance] = UNKNOWN_MODE
+            self.state.set_mode(instance, UNKNOWN_MODE)
         init = cls.lookup("__init__")
         if init is None and cls.has_unknown_base and framework is None:
             self.forget_modes(arguments.everything())  # a trainer's own modules are in its base's hands

@@ -145,7 +145,7 @@ def is_test_file(facts: FileFacts) -> bool:
 
 
 def is_test_code(facts: FileFacts, forward: Forward, data: str | None = None) -> bool:
-    in_test = forward.where.functions[:1] and forward.where.functions[0].startswith("test_")
+    in_test = forward.where.functions[:1] and forward.where.functions[0].startswith(("test_", "_test_"))
     return is_test_file(facts) or (bool(in_test) and data is None)
 
 

@@ -12,7 +12,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import NONE_GIVEN, names_in
-from bnlint.semantics.machine import SLOTS_PER_STEP, Context, Frame
+from bnlint.semantics.machine import Context, Frame
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import Guards, State, join_all
 from bnlint.semantics.tests import Tests, words_tested
@@ -147,7 +147,7 @@ class Interpreter(Tests):
         self.evaluate(target)
         if isinstance(target, ir.Attr) and self.state is not None:
             for owner in instances(self.evaluate(target.value)):
-                self.state.slots.pop((owner, target.name), None)
+                self.state.slots.pop((owner, target.name))
 
     def _import(self, node: ir.Import) -> None:
         for local, qualified in node.bindings:
@@ -194,9 +194,7 @@ class Interpreter(Tests):
             value = self.evaluate(base)
             atoms = [atom for atom in value if isinstance(atom, (Class, Ref))]
             bases.append(atoms[0] if len(atoms) == len(value) == 1 else None)
-        resolved = tuple(
-            None if isinstance(base, Ref) and not self.knows_base(base.name) else base for base in bases
-        )
+        resolved = tuple(None if isinstance(base, Ref) and not self.knows_base(base.name) else base for base in bases)
         lines = self.frame.scope.source.code_lines[node.span.line - 1 : node.span.end_line] if node.span else []
         called = frozenset(re.findall(r"\bself\.(\w+)(?:\.forward|\[[^\]\n]*\])?\(", "\n".join(lines)))
         cls = Class(node, self.location(node.span), resolved, called)
@@ -207,10 +205,10 @@ class Interpreter(Tests):
         self.run_block(node.body)
         self.frame = outer
         if self.state is not None:
-            for (owner, name), value in list(self.state.slots.items()):
-                if owner is body:
-                    cls.attributes[name] = value
-                    del self.state.slots[owner, name]
+            for name in body.names:
+                held = self.state.slots.pop((body, name))
+                if held is not None:
+                    cls.attributes[name] = held
         for value in cls.attributes.values():
             for atom in value:
                 if isinstance(atom, Function) and atom.frame is body:
@@ -235,7 +233,7 @@ class Interpreter(Tests):
         before, after, name_tests = self.state, [], self.name_tests
         for position, body in enumerate(bodies):
             assert before is not None
-            self.spend(len(before.slots) // SLOTS_PER_STEP)
+            self.spend(1)
             self.state = before.copy() if position < len(bodies) - 1 else before
             if guards:
                 self.state.guards |= guards[position]
@@ -334,7 +332,7 @@ class Interpreter(Tests):
         self.loops = (*loops, events.Loop(self.location(node.span), reads))
         end: State | None = None
         for _ in range(_MAX_TURNS):
-            self.spend(len(entry.slots) // SLOTS_PER_STEP)
+            self.spend(1)
             self._breaks.append([])
             self._continues.append([])
             self.state = entry.copy()
@@ -347,7 +345,7 @@ class Interpreter(Tests):
             if end is None:
                 break
             again = entry.copy().join(end.copy())
-            if again.slots == entry.slots and again.modes == entry.modes:
+            if again.slots.equals(entry.slots) and again.modes.equals(entry.modes):
                 break
             entry = again
         self.loops = loops

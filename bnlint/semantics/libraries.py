@@ -81,7 +81,7 @@ class Libraries(Objects):
         if name.endswith(".from_pretrained") and root in known.PRETRAINED_IN_EVAL_MODE:
             model = self.mystery((id(node), "returned"), last, node.span)
             assert self.state is not None
-            self.state.modes[model] = Mode(eval=self.way("loaded in eval mode", node.span, model))
+            self.state.set_mode(model, Mode(eval=self.way("loaded in eval mode", node.span, model)))
             return frozenset({model})
         owned = self._model_of_library(name, arguments)
         if owned is not None:
@@ -149,7 +149,7 @@ class Libraries(Objects):
             copy = replace(original, unknown_attributes={})
             self.frame.objects[key] = copy
         copied[original] = copy
-        self.state.modes[copy] = self.state.modes.get(original, UNKNOWN_MODE)
+        self.state.set_mode(copy, self.state.modes.get(original) or UNKNOWN_MODE)
         for name, value in list(self.field_values(original)):
             inner = frozenset(
                 self._copy_of(atom, node, copied) if isinstance(atom, Instance) else atom for atom in value
@@ -185,9 +185,7 @@ class Libraries(Objects):
 
     def _call_unbound(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         """``nn.Module.eval(model)``: a method is called on its class."""
-        rest = replace(
-            arguments, positional=arguments.positional[1:], positional_nodes=arguments.positional_nodes[1:]
-        )
+        rest = replace(arguments, positional=arguments.positional[1:], positional_nodes=arguments.positional_nodes[1:])
         found: Value = NOTHING
         for owner in instances(arguments.positional[0]):
             if owner.framework == "torch":
@@ -234,7 +232,7 @@ class Libraries(Objects):
                         continue
                     self.set_field(owner, attribute, arguments.positional[2])
                 else:
-                    self.doubt_parts(owner)
+                    self.doubt_attributes(owner)
                     self.add_elements(owner, arguments.positional[2])
             for atom in first:
                 if isinstance(atom, Part):
@@ -249,6 +247,12 @@ class Libraries(Objects):
             families = frozenset(atom for atom in first if isinstance(atom, Ref) and atom.name in known.MODEL_FAMILIES)
             if families:
                 return frozenset(Ref(f"{atom.name}.{ANY}") for atom in families if isinstance(atom, Ref))
+            wholes = frozenset(atom for atom in first if isinstance(atom, Instance) and atom.framework == "torch")
+            taken = frozenset(Part(atom) for atom in instances(wholes))
+            taken |= frozenset(atom for atom in first if isinstance(atom, Part))
+            if taken:
+                self.forget_modes(first - wholes - taken)
+                return taken | UNKNOWN
         if name in ("getattr", "vars"):  # what is taken out by an unknown name may be any part, or ``eval``
             self.forget_modes(first)
         if name in ("abs", "round", "max", "min", "sum", "float"):

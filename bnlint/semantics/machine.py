@@ -42,10 +42,9 @@ from bnlint.semantics.values import (
 from bnlint.source.parse import Role, Segment, Source
 from bnlint.source.positions import Span
 
-#: Work per file before the analysis gives up: a statement is one step, and so is copying and joining
-#: ``SLOTS_PER_STEP`` slots of state. 100 000 steps took one to three seconds on the largest files tried.
-MAX_STEPS = 100_000
-SLOTS_PER_STEP = 40
+#: Work per file before the analysis gives up: a statement is one step, and so is a path of its own, or five parts of
+#: a module gone through. 40 000 steps took one to two seconds on the largest files tried.
+MAX_STEPS = 40_000
 MAX_DEPTH = 12
 
 _Key = tuple[object, ...]
@@ -97,7 +96,7 @@ class Frame:
     nonlocals: set[str] = field(default_factory=set)
     returned: list[tuple[State, Value]] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
+    names: dict[str, None] = field(default_factory=dict)  # in the order of their binding
 
     def chain(self) -> Iterator[Frame]:
         frame: Frame | None = self
@@ -134,7 +133,7 @@ class Machine(ABC):
         self.comprehended: frozenset[str] = frozenset()  # names in what comprehensions go through
         self.steps = 0.0
         self.limit = MAX_STEPS
-        self.before_raise = State()
+        self.before_raise = self.state.copy()
         self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
         self.name_tests: tuple[tuple[str, bool], ...] = ()  # the words in the tests around, and how those came out
         self.tested: set[tuple[object, str]] = set()  # names that a guard may speak of
@@ -199,7 +198,7 @@ class Machine(ABC):
             while outer is not None and (outer, name) not in self.state.slots:
                 outer = outer.outer
             frame = outer or frame
-        frame.names.add(name)
+        frame.names[name] = None
         self.state.slots[frame, name] = value
         if (frame, name) in self.tested:
             self.state.forget_tests_of(frame, name)
@@ -242,7 +241,7 @@ class Machine(ABC):
         if self.state is None:  # it raises, or leaves the program
             self.state = before
         for name in segment.binds:
-            value = self.state.slots.pop((scope.frame, name), None)
+            value = self.state.slots.pop((scope.frame, name))
             if value is not None:
                 scope.defined[name] = value
                 code = scope.imported and segment.role not in (Role.DEFINITION, Role.IMPORT)
@@ -276,12 +275,12 @@ class Machine(ABC):
             self.frame.objects[key] = known
         assert self.state is not None
         for name in self.fields.get(known, ()):
-            self.state.slots.pop((known, name), None)  # built anew
+            self.state.slots.pop((known, name))  # built anew
         if known.framework == "torch":
             built = TraceStep(known.location, "built here; a new module is in train mode")
-            self.state.modes[known] = Mode(train=Way(built))
+            self.state.set_mode(known, Mode(train=Way(built)))
         else:
-            self.state.modes[known] = UNKNOWN_MODE
+            self.state.set_mode(known, UNKNOWN_MODE)
         return known, first
 
     def mystery(self, key: _Key, name: str, span: Span | None) -> Mystery:
@@ -312,7 +311,7 @@ class Machine(ABC):
     def add_elements(self, owner: Instance, value: Value, doubtful: Value = NOTHING) -> None:
         """Add to a collection; ``doubtful`` are those of the elements that only some paths give it."""
         assert self.state is not None
-        held = self.state.slots.get((owner, ELEMENTS), NOTHING)
+        held = self.state.slots.get((owner, ELEMENTS)) or NOTHING
         self.fields.setdefault(owner, {})[ELEMENTS] = None
         self.state.add(owner, ELEMENTS, value)
         self.state.doubt(owner, ELEMENTS, (doubtful & value) - held)
@@ -321,11 +320,10 @@ class Machine(ABC):
         """What a collection or its elements may turn out not to be: alternatives, and doubtful elements."""
         assert self.state is not None
         doubt = value if len(value) > 1 else NOTHING
-        if self.state.doubtful:
-            for owner in value:
-                if isinstance(owner, Instance):
-                    for name in self.fields.get(owner, ()):
-                        doubt |= self.state.doubtful.get((owner, name), NOTHING)
+        for owner in value:
+            if isinstance(owner, Instance):
+                for name in self.fields.get(owner, ()):
+                    doubt |= self.state.doubtful.get((owner, name)) or NOTHING
         return doubt
 
     def field_values(self, owner: Atom) -> Iterator[tuple[str, Value]]:
@@ -384,7 +382,7 @@ class Machine(ABC):
                         settings.add(child)
             self.spend(0.2)
             for name, value in self.field_values(instance):
-                doubts = self.state.doubtful.get((instance, name), NOTHING)
+                doubts = self.state.doubtful.get((instance, name)) or NOTHING
                 alternatives = name != ELEMENTS and len(value) > 1
                 for atom in value:
                     if isinstance(atom, Mystery) and not _may_be_module(instance, name):
@@ -453,15 +451,18 @@ class Machine(ABC):
                 continue
             known = self.state.mode_of(part)
             new = _thawing(known, mode, whole, parts) if mode.train is not None else _frozen(known, mode, whole)
-            self.state.modes[part] = new
+            self.state.set_mode(part, new)
 
     def doubt_parts(self, whole: Instance | Mystery) -> None:
         """Anything in ``whole`` may have been replaced by something else."""
-        assert self.state is not None
         for part, _ in self.parts(whole)[0]:
             if isinstance(part, Instance):
-                for name, value in self.field_values(part):
-                    self.state.doubt(part, name, value)
+                self.doubt_attributes(part)
+
+    def doubt_attributes(self, owner: Instance) -> None:
+        assert self.state is not None
+        for name, value in self.field_values(owner):
+            self.state.doubt(owner, name, value)
 
     def forget_modes(self, value: Value) -> None:
         """Something that cannot be followed was given these objects: their modes are unknown from here on."""
@@ -483,7 +484,7 @@ class Machine(ABC):
             seen.add(atom)
             self.spend(0.2)
             if atom in self.state.modes:
-                self.state.modes[atom] = UNKNOWN_MODE
+                self.state.set_mode(atom, UNKNOWN_MODE)
             if isinstance(atom, Mystery):
                 stack += list(atom.children.values())
             else:
@@ -521,9 +522,7 @@ def _frozen(known: Mode, mode: Mode, whole: Instance | Mystery) -> Mode:
     return Mode(eval=known.eval) if known.eval is not None and known.eval.by is not whole else mode
 
 
-def _thawing(
-    known: Mode, mode: Mode, whole: Instance | Mystery, parts: list[tuple[Instance | Mystery, bool]]
-) -> Mode:
+def _thawing(known: Mode, mode: Mode, whole: Instance | Mystery, parts: list[tuple[Instance | Mystery, bool]]) -> Mode:
     """``mode``, remembering the ``eval()`` of a smaller part that this ``train()`` of the whole undoes."""
     frozen = known.eval
     if frozen is None or mode.train is None:

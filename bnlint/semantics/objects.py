@@ -206,7 +206,7 @@ class Objects(Functions):
         if not part.kinds:  # which of the parts is not known
             for inner, _ in self.parts(part.whole)[0]:
                 if inner is not part.whole and inner in self.state.modes:
-                    self.state.modes[inner] = UNKNOWN_MODE
+                    self.state.set_mode(inner, UNKNOWN_MODE)
             self.facts.mode_managed.add(part.whole)
         else:
             self.set_mode(part.whole, mode, part.kinds)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from bnlint.finding import Location, TraceStep
-from bnlint.semantics.values import Atom, Instance, Value, join
+from bnlint.semantics.layered import Layered
+from bnlint.semantics.values import NOTHING, Atom, Instance, Value, join
 
 #: The name under which a list, dict or container holds its elements.
 ELEMENTS = "[]"
@@ -119,6 +120,10 @@ class Mode:
         evaluating = self.eval if self.eval and compatible(self.eval.guards, guards) else None
         return Mode(train, evaluating)
 
+    @property
+    def guarded(self) -> bool:
+        return bool((self.train and self.train.guards) or (self.eval and self.eval.guards))
+
     def forgetting(self, owner: object, name: str) -> Mode:
         train = self.train and self.train.forgetting(owner, name)
         evaluating = self.eval and self.eval.forgetting(owner, name)
@@ -146,69 +151,77 @@ def _speaks_of(name: str, changed: str) -> bool:
 @dataclass(slots=True)
 class State:
     """``slots`` maps (frame or object, name) to a value. ``doubtful`` holds, for attributes and collections, what only
-    some of the joined paths put there."""
+    some of the joined paths put there. ``guarded`` are the modules whose mode may depend on a test."""
 
-    slots: dict[tuple[object, str], Value] = field(default_factory=dict)
-    modes: dict[Atom, Mode] = field(default_factory=dict)
-    doubtful: dict[tuple[object, str], Value] = field(default_factory=dict)
+    slots: Layered[tuple[object, str], Value] = field(default_factory=Layered)
+    modes: Layered[Atom, Mode] = field(default_factory=Layered)
+    doubtful: Layered[tuple[object, str], Value] = field(default_factory=Layered)
     guards: Guards = NO_GUARDS
+    guarded: set[Atom] = field(default_factory=set)  # shared by all copies: those of one path count on all
 
     def copy(self) -> State:
-        return State(self.slots.copy(), self.modes.copy(), self.doubtful.copy(), self.guards)
+        return State(self.slots.copy(), self.modes.copy(), self.doubtful.copy(), self.guards, self.guarded)
 
     def join(self, other: State) -> State:
         """The state after either of two paths; ``other`` is used up."""
-        doubtful = other.doubtful
-        for key, atoms in self.doubtful.items():
-            doubtful[key] = doubtful.get(key, frozenset()) | atoms
-        slots, modes = other.slots, other.modes
-        # Most of two branches is the same; the item views find what differs without a loop in Python.
-        for key in {key for key, _ in self.slots.items() ^ slots.items()}:
-            mine, theirs = self.slots.get(key), slots.get(key)
+        slots, modes, doubtful = other.slots, other.modes, other.doubtful
+        for key, mine, theirs in list(self.doubtful.differing(doubtful)):
+            doubtful[key] = (mine or NOTHING) | (theirs or NOTHING)
+        for key, mine, theirs in list(self.slots.differing(slots)):
+            if mine == theirs:
+                continue
             owner = key[0]
             if isinstance(owner, Instance) and owner in self.modes and owner in modes:
-                atoms = (mine or frozenset()) ^ (theirs or frozenset())
-                doubtful[key] = doubtful.get(key, frozenset()) | atoms
-            slots[key] = mine or theirs or frozenset() if mine is None or theirs is None else join(mine, theirs)
+                doubtful[key] = (doubtful.get(key) or NOTHING) | ((mine or NOTHING) ^ (theirs or NOTHING))
+            slots[key] = join(mine, theirs) if mine is not None and theirs is not None else mine or theirs or NOTHING
         common = self.guards & other.guards
         mine_only, theirs_only = self.guards - common, other.guards - common
-        for instance, mode in self.modes.items():
-            known = modes.get(instance)
-            if known is None:
-                modes[instance] = mode
-            elif known is not mode and known != mode:
-                modes[instance] = mode.under(mine_only).join(known.under(theirs_only))
-        return State(slots, modes, doubtful, common)
+        for module, mode, known in list(self.modes.differing(modes)):
+            if known is None and mode is not None:
+                modes[module] = mode
+                self._note(module, mode)
+            elif mode is not None and known is not None and known != mode:
+                both = modes[module] = mode.under(mine_only).join(known.under(theirs_only))
+                self._note(module, both)
+        return State(slots, modes, doubtful, common, self.guarded)
+
+    def set_mode(self, module: Atom, mode: Mode) -> None:
+        self.modes[module] = mode
+        self._note(module, mode)
+
+    def _note(self, module: Atom, mode: Mode) -> None:
+        if mode.guarded:
+            self.guarded.add(module)
 
     def assign(self, owner: object, name: str, value: Value) -> None:
         self.slots[owner, name] = value
-        self.doubtful.pop((owner, name), None)
+        self.doubtful.pop((owner, name))
 
     def add(self, owner: Instance, name: str, value: Value) -> None:
         """Add elements to a container."""
         key = (owner, name)
-        self.slots[key] = join(self.slots.get(key, frozenset()), value)
-        if key in self.doubtful:
-            self.doubtful[key] -= value
+        self.slots[key] = join(self.slots.get(key) or NOTHING, value)
+        doubted = self.doubtful.get(key)
+        if doubted is not None:
+            self.doubtful[key] = doubted - value
 
     def doubt(self, owner: object, name: str, value: Value) -> None:
         """Only some paths put these there."""
         if value:
-            self.doubtful[owner, name] = self.doubtful.get((owner, name), frozenset()) | value
+            self.doubtful[owner, name] = (self.doubtful.get((owner, name)) or NOTHING) | value
 
     def mode_of(self, module: Atom) -> Mode:
         """The mode of a module at this point, as far as the path there allows."""
-        return self.modes.get(module, UNKNOWN_MODE).given(self.guards)
+        return (self.modes.get(module) or UNKNOWN_MODE).given(self.guards)
 
     def forget_tests_of(self, owner: object, name: str) -> None:
         """``name`` gets another value: earlier tests of it say nothing any more."""
         if self.guards:
-            self.guards = frozenset(
-                g for g in self.guards if g.owner is not owner or not _speaks_of(g.name, name)
-            )
-        for module, mode in self.modes.items():
-            if (mode.train and mode.train.guards) or (mode.eval and mode.eval.guards):
-                self.modes[module] = mode.forgetting(owner, name)
+            self.guards = frozenset(g for g in self.guards if g.owner is not owner or not _speaks_of(g.name, name))
+        for module in self.guarded:
+            mode = self.modes.get(module)
+            if mode is not None and (without := mode.forgetting(owner, name)) is not mode:
+                self.modes[module] = without
 
 
 def join_all(states: list[State]) -> State | None:

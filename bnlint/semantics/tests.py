@@ -45,7 +45,7 @@ class Tests(Calls):
         """After ``if was_training: model.train()`` the model is in the mode that was saved."""
         for atom in tested:
             if isinstance(atom, SavedMode) and len(tested) == 1 and self.state is not None:
-                mode = self.state.modes.get(atom.module, UNKNOWN_MODE)
+                mode = self.state.modes.get(atom.module) or UNKNOWN_MODE
                 if mode.train is not None and mode.eval is not None and isinstance(atom.module, (Instance, Mystery)):
                     self.set_mode(atom.module, atom.mode)
 
