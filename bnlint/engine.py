@@ -99,7 +99,7 @@ def lint_text(
 
 def marks(rules: Sequence[Rule]) -> tuple[Mark, ...]:
     """What a statement contains that one of these rules is about."""
-    return tuple(sorted({Mark(rule.marks, rule.callers, rule.follows_modes, rule.excuse) for rule in rules}))
+    return tuple(dict.fromkeys(rule.mark() for rule in rules))
 
 
 def internal_error(path: str, activity: str, error: Exception) -> Diagnostic:

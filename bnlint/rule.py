@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bnlint.errors import UsageError
 from bnlint.experiment import Experiment
 from bnlint.finding import Confidence, Finding, Fix, Location, Severity, TraceStep
+from bnlint.source.marks import Mark, Pattern
 
 if TYPE_CHECKING:
     from bnlint.semantics import FileFacts
@@ -54,10 +55,10 @@ class Rule(ABC):
     they can be kept apart from the rules, which take a while to import.
 
     ``marks`` are regular expressions, *all* of which are found in a top-level statement that the mistake can stand in
-    (docstrings do not count). Other statements are run only where these need them or, where ``callers`` matter to the
-    rule, where they call them. Where there is one, those in which ``excuse`` is found are run as well: what the rule
-    looks for there keeps it silent. Rules that do not read modes (``follows_modes`` is false) are content with less of
-    a large file.
+    (docstrings and lines of comments do not count); as ``Pattern`` they come with what is faster to look for. Other
+    statements are run only where these need them or, where ``callers`` matter to the rule, where they call them. Where
+    there is one, those in which ``excuse`` is found are run as well: what the rule looks for there keeps it silent.
+    Rules that do not read modes (``follows_modes`` is false) are content with less of a large file.
     """
 
     code: ClassVar[str]
@@ -66,7 +67,7 @@ class Rule(ABC):
     default: ClassVar[bool] = True
     needles: ClassVar[tuple[tuple[bytes, ...], ...]]
     needle_pattern: ClassVar[str] = ""
-    marks: ClassVar[tuple[str, ...]] = ()
+    marks: ClassVar[tuple[str | Pattern, ...]] = ()
     callers: ClassVar[bool] = True
     excuse: ClassVar[str] = ""
     follows_modes: ClassVar[bool] = True
@@ -93,6 +94,11 @@ class Rule(ABC):
     @classmethod
     def summary(cls) -> str:
         return cls.documentation().split("\n", 1)[0]
+
+    @classmethod
+    def mark(cls) -> Mark:
+        patterns = tuple(Pattern(its) if isinstance(its, str) else its for its in cls.marks)
+        return Mark(patterns, cls.callers, cls.follows_modes, Pattern(cls.excuse) if cls.excuse else None)
 
     def concerns(self, data: bytes) -> bool:
         """Whether a file with this content can have the mistake."""

@@ -11,30 +11,40 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, is_exactly, numbers
 from bnlint.semantics.intent import words
 from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
+from bnlint.source.marks import Pattern
 
 #: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``.
-INFERENCE_MARKS = (
+INFERENCE_MARKS = Pattern(
     r"no_grad|inference_mode|set_grad_enabled|"
-    r"(?:\b|_)(?i:test(?:s|ing|er)?|(?:val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?)[ \t]*\(|"
+    r"(?:\b|_)(?!(?<=\.)eval\(\s*\))(?!validate_(?:arg|input|param|config|option|kwarg|env|shape|type))"
+    r"(?i:test(?:s|ing|er)?|(?:val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?)[ \t]*\(|"
     r"(?<!def )(?:\b|_)(?i:test)_\w*[ \t]*\(|"  # called; what is defined under such a name is a test of code
-    r"[a-z](?:Test|Val|Valid|Validate|Eval|Evaluate|Infer|Inference|Predict)(?:[A-Z_]\w*)?[ \t]*\(|"
+    r"[a-z](?:Val|(?:Test|Valid|Validate|Eval|Evaluate|Infer|Inference|Predict)(?:[A-Z_]\w*)?)[ \t]*\(|"
     r"(?i:(?:test|val|valid|validation|eval)_?(?:loader|set|data|dl\b|ds\b|iter|gen\b))|"
     r"\b(?i:[xy]_?(?:tests?|val|valid)|valids|testing\w*)\b|"
-    r"(?i:loader|data|set|iter)s?_(?:test|val|valid|eval)"
+    r"(?i:loader|data|set|iter)s?_(?:test|val|valid|eval)",
+    (
+        *("no_grad", "set_grad_enabled", "test", "valid", "eval", "infer", "predict"),
+        *("val(", "val ", "val\t", "val_", "_val", "xval", "yval"),  # short of "value"
+        *(f"val{noun}" for noun in ("loader", "set", "data", "dl", "ds", "iter", "gen")),
+    ),
 )
 #: What it must contain to train one, by itself or by a function that it calls.
-TRAINING_MARKS = (
+TRAINING_MARKS = Pattern(
     r"\bbackward\(|\.step\(|"
-    r"(?<![.\w])(?:train|training|fit)[ \t]*\(|\b\w*(?:train|training|epoch)_\w+\(|"
+    r"(?<![.\w])(?:train|training|fit)[ \t]*\(|"
+    r"\b(?!get_|is_|load_|create_|build_|make_|prepare_)\w*(?:train|training|epoch)_\w+\(|"
     r"\b\w+_(?:train|epochs?)\(|\.(?:fit|epoch)\(|"
-    r"\.train\((?!\)|True|False|mode|self\.|not |is_|\w*training\))"
+    r"\.train\((?!\)|True|False|mode|self\.|not |is_|\w*training\))",
+    ("backward(", ".step(", "train", "fit", "epoch"),
 )
 #: What tells that a statement has to do with a whole model, not with what one is made of.
 MODEL_MARKS = (
     r"(?<!super\(\))\.(?:eval|train)\((?!self\.training|mode)|"
     r"\.(?:backward|load_state_dict|load_from_checkpoint|cuda|step)\(|\bload\(|"
-    r"\.to\(\s*(?:(?:self|\w*(?:arg|opt|conf|cfg|param|flag|setting|FLAG)\w*)\.)?(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
-    r"(?<![\w.])\w*(?i:model|net|network|classifier|encoder)\d?[ \t]*=[ \t]*(?!dict\()[\w.]+\("
+    r"(?:\b\w*(?i:model|net|classifier|encoder)\w*|\b[A-Z]\w*\((?:[^()]|\([^()]*\))*\))"
+    r"\.to\(\s*(?:\w+\.)*(?:_?dev(?:ice)?\b|DEVICE|f?[\"'](?:cuda|cpu)|gpu)|"
+    r"(?<![\w.])\w*(?i:model|net|network|classifier|encoder)\d?[ \t]*=[ \t]*(?!dict\(|super\()[\w.]+\("
 )
 _NORM_CALL = r"(?:BatchNorm\dd|(?i:\bbn\d?|\bnorm_?(?:layer|func|cls|op)?|batch_?norm(?:ali[sz]ation)?))\("
 _ARGUMENT = r"(?:[^()=,]|\([^()]*\))+,\s*"

@@ -9,6 +9,7 @@ from bnlint.finding import Confidence, Finding, Fix, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Layer
 from bnlint.semantics.intent import Evidence, evidence_of_inference
+from bnlint.source.marks import Pattern
 
 
 class InferenceInTrainMode(Rule):
@@ -69,7 +70,7 @@ class InferenceInTrainMode(Rule):
     name: ClassVar[str] = "inference-in-train-mode"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"),)
-    marks: ClassVar[tuple[str, ...]] = (support.INFERENCE_MARKS, support.MODEL_MARKS)
+    marks: ClassVar[tuple[str | Pattern, ...]] = (support.INFERENCE_MARKS, support.MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete:

@@ -10,6 +10,7 @@ from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward
 from bnlint.semantics.intent import is_test_file, modes_in_training
 from bnlint.semantics.state import Way
+from bnlint.source.marks import Pattern
 
 
 class EvalNotRestored(Rule):
@@ -70,7 +71,7 @@ class EvalNotRestored(Rule):
     name: ClassVar[str] = "eval-not-restored"
     severity: ClassVar[Severity] = Severity.ERROR
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b"for ", b"while "))
-    marks: ClassVar[tuple[str, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS, r"\b(?:for|while)\b")
+    marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS, r"\b(?:for|while)\b")
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

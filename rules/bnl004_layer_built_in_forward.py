@@ -13,6 +13,7 @@ from bnlint.semantics.events import BuiltInForward, FileFacts
 from bnlint.semantics.intent import is_test_file, words
 from bnlint.semantics.overrides import nodes
 from bnlint.semantics.values import Instance, only_constant
+from bnlint.source.marks import Pattern
 
 _LAYER = r"(?:BatchNorm\dd|SyncBatchNorm|InstanceNorm\dd|(?:Feature)?(?:Alpha)?Dropout\d?d?)\("
 _ARGUMENTS = r"[^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)(?:\.(?:to|cuda|type_as)\([^()\n]*\))?"
@@ -84,11 +85,14 @@ class LayerBuiltInForward(Rule):
     )
     # In forward itself, applied where it is built, or through a local name; or an object of another class.
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (
-        r"def (?:forward|__call__)\b(?s:(?!\n[ \t]*(?:async )?def ).)*?"
-        rf"(?:{_LAYER}|(?<![\w.])[A-Z]\w*\({_ARGUMENTS}\()"
-        rf"|{_LAYER}{_ARGUMENTS}\("
-        rf"|(?<![\w.])(\w+)[ \t]*=[ \t]*[\w.]*{_LAYER}(?s:.{{0,1500}}?)(?<![\w.])\1\(",
+    marks: ClassVar[tuple[str | Pattern, ...]] = (
+        Pattern(
+            r"def (?:forward|__call__)\b(?s:(?!\n[ \t]*(?:async )?def ).)*?"
+            rf"(?:{_LAYER}|(?<![\w.])[A-Z]\w*\({_ARGUMENTS}\()"
+            rf"|{_LAYER}{_ARGUMENTS}\("
+            rf"|(?<![\w.])(\w+)[ \t]*=[ \t]*[\w.]*{_LAYER}(?s:.{{0,1500}}?)(?<![\w.])\1\(",
+            ("def forward", "def __call__", "batchnorm", "instancenorm", "dropout"),
+        ),
     )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

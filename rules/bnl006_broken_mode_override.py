@@ -69,12 +69,15 @@ class BrokenModeOverride(Rule):
     code: ClassVar[str] = "BNL006"
     name: ClassVar[str] = "broken-mode-override"
     severity: ClassVar[Severity] = Severity.ERROR
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"train", b"eval"), (b"class ",))
-    needle_pattern: ClassVar[str] = r"\n[ \t]+def[ \t]+(?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=[^=]"
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
+        (b"def train", b"def eval", b"self.train", b"self.eval"),
+        (b"class ",),
+    )
+    needle_pattern: ClassVar[str] = r"\n[ \t]+def (?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=[^=]"
     callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (
-        r"(?m:^)[ \t]+def[ \t]+(?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=(?!=)",
+        r"(?m:^)[ \t]+def (?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=(?!=)",
         r"(?m:^)[ \t]*class[ \t]+\w+[ \t]*\(\s*(?!object\b|\))",
     )
 

@@ -10,6 +10,7 @@ from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Layer
 from bnlint.semantics.intent import is_test_file, modes_in_training
+from bnlint.source.marks import Pattern
 
 
 class FreezeUndoneByTrain(Rule):
@@ -62,7 +63,7 @@ class FreezeUndoneByTrain(Rule):
     name: ClassVar[str] = "freeze-undone-by-train"
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm"), (b".train(",))
-    marks: ClassVar[tuple[str, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
+    marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

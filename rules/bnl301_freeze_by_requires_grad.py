@@ -9,6 +9,7 @@ from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Freeze, Layer
 from bnlint.semantics.intent import is_deliberate, is_test_file, modes_in_training
+from bnlint.source.marks import Pattern
 
 # A teacher's statistics are to stay; those of a mean teacher are averages, and its parameters are written to.
 _FROZEN_ALL_THE_SAME = frozenset({"teacher"})
@@ -64,7 +65,7 @@ class FreezeByRequiresGrad(Rule):
     name: ClassVar[str] = "freeze-by-requires-grad"
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm"), (b"requires_grad",))
-    marks: ClassVar[tuple[str, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
+    marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

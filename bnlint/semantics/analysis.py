@@ -87,9 +87,11 @@ def _run_all(machine: Interpreter, relevant: list[Segment], marks: Sequence[Mark
     for segment in root.source.segments:
         if machine.state is None:
             break
-        marked = marks is None or any(mark.may_be_on(segment.code) for mark in marks)
-        lazy = machine.is_on_demand(root, segment) and segment not in relevant and not marked
-        if segment.role in (Role.DEFINITION, Role.IMPORT) or lazy:
+        if segment.role in (Role.DEFINITION, Role.IMPORT):
+            continue
+        lazy = machine.is_on_demand(root, segment) and segment not in relevant
+        lazy = lazy and _SETS_A_MODE.search(segment.code) is None
+        if lazy and marks is not None and not any(mark.may_be_on(segment.code) for mark in marks):
             continue
         root.done.add(segment)
         machine.run_block(machine.statements_of(root, segment))

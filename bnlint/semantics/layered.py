@@ -89,7 +89,9 @@ class Layered(Generic[_K, _V]):
 
     def differing(self, other: Layered[_K, _V]) -> Iterator[tuple[_K, _V | None, _V | None]]:
         """The keys under which the two hold different objects, with both; None for what one lacks."""
-        keys: dict[object, None] = dict.fromkeys(self._own) | dict.fromkeys(other._own)
+        own, others = self._own, other._own
+        keys: dict[object, None] = {key: None for key, value in own.items() if others.get(key) is not value}
+        keys |= {key: None for key in others if key not in own}
         mine, theirs = self._layer, other._layer
         while mine is not theirs:
             higher = mine if mine.height >= theirs.height else theirs

@@ -45,7 +45,7 @@ class Role(Enum):
 @dataclass(frozen=True, eq=False)
 class Segment:
     """A top-level statement, or several that share a line. ``binds`` are the names that it gives a value, ``code`` is
-    its text without docstrings.
+    its text without docstrings and lines of comments.
 
     ``imports`` are the modules that it imports and ``stars`` those of its star imports, with their leading dots.
     """
@@ -63,7 +63,7 @@ class Segment:
 class Source:
     """One file, in segments that are parsed on demand. ``text`` is what stands in them, where it stands, and nothing
     else (``source.syntax.code_of``): the analysis can depend on that alone. ``code_lines`` are its lines, empty where
-    a docstring stands; ``lowered`` is where the analysis keeps what it made of them."""
+    a docstring or a comment stands; ``lowered`` is where the analysis keeps what it made of them."""
 
     path: str
     text: str
@@ -131,7 +131,7 @@ def parse(path: str, text: str) -> Source:
     tree = check_syntax(path, text)
     code = code_of(split_lines(text), tree)
     lines = code.split("\n")
-    code_lines = lines.copy()
+    code_lines = ["" if line.lstrip().startswith("#") else line for line in lines]
     groups: list[list[ast.stmt]] = []
     last = 0
     for statement in tree.body:
