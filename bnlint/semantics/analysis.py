@@ -25,6 +25,8 @@ from bnlint.source.parse import Role, Segment, Source
 _ROUNDS = 2
 #: A method with this counts also where it is not what a rule looks for: what it does to an object's modes does.
 _SETS_A_MODE = re.compile(r"\.\s*(?:eval|train|training)\b|\b(?:is_)?training\s*=")
+#: With this, a class trains what it is made of.
+_TRAINS = re.compile(r"\b(?:training_step|requires_grad|backward)\b")
 #: Enough for ``MAX_DEPTH`` of the parser times the frames that one level of nesting takes here.
 _RECURSION_LIMIT = 20_000
 
@@ -107,8 +109,12 @@ def _run_all(machine: Interpreter, relevant: list[Segment], marks: Sequence[Mark
     for _ in range(_ROUNDS):
         _run_functions(machine, root.frame, done)
     names = frozenset(name for segment in relevant if segment.role is Role.DEFINITION for name in segment.binds)
+    structural = [mark for mark in marks or () if not mark.follows_modes]
+    reached = any(mark.callers and mark.is_on(segment.code) for mark in structural for segment in relevant)
     for cls in machine.classes:
-        if cls.location.path == root.source.path:
+        if cls.location.path != root.source.path:
+            continue
+        if marks is None or reached or not _is_in_its_users_hands(cls, root.source.code_lines, structural):
             _run_class(machine, cls, marks, names)
 
 
@@ -181,6 +187,16 @@ def _run_class(machine: Interpreter, cls: Class, marks: Sequence[Mark] | None, r
                 after.modes = entry.modes.copy()
             entry = entry.join(after)
     machine.state = outside
+
+
+def _is_in_its_users_hands(cls: Class, lines: list[str], structural: Sequence[Mark]) -> bool:
+    """Whether this is a module that neither sets modes nor trains, so that nothing is known of the modes of its parts;
+    and not one in which a rule looks for how it is built."""
+    if Interpreter.framework_of_bases(cls.library_bases()) != "torch":
+        return False
+    at = cls.node.span
+    text = "\n".join(lines[at.line - 1 : at.end_line]) if at is not None else ""
+    return not (_SETS_A_MODE.search(text) or _TRAINS.search(text) or any(mark.is_on(text) for mark in structural))
 
 
 def _relevant_methods(

@@ -152,10 +152,10 @@ class Interpreter(Tests):
     def _import(self, node: ir.Import) -> None:
         for local, qualified in node.bindings:
             self.facts.imports |= {qualified.split(".", 1)[0]}
-            self.bind(local, self._imported(qualified, node.member))
+            self.bind(local, self.imported(qualified, node.member))
         # Star imports are looked through when a name is asked for that nothing else defines.
 
-    def _imported(self, qualified: str, member: bool) -> Value:
+    def imported(self, qualified: str, member: bool) -> Value:
         importer = self.frame.scope.source.path
         module, _, name = qualified.rpartition(".") if member else (qualified, "", "")
         if member and set(module) <= {"."}:

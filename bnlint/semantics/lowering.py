@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import libcst as cst
@@ -272,10 +273,10 @@ class _Lowering:
         return ir.Call(func, args, self._span(node), trailing_comma)
 
     def _number(self, node: cst.Integer | cst.Float) -> ir.Expr:
-        return ir.Const(ast.literal_eval(node.value), self._span(node))
+        return ir.Const(_literal(node.value), self._span(node))
 
     def _string(self, node: cst.SimpleString | cst.ConcatenatedString) -> ir.Expr:
-        value = node.evaluated_value
+        value = _literal(node.value) if isinstance(node, cst.SimpleString) else node.evaluated_value
         return ir.Const(value) if isinstance(value, str) else self._opaque(node)
 
     def _formatted(self, node: cst.FormattedString) -> ir.Expr:
@@ -373,3 +374,9 @@ def _dotted(node: cst.CSTNode) -> str:
     if isinstance(node, cst.Attribute):
         return f"{_dotted(node.value)}.{node.attr.value}"
     return node.value if isinstance(node, cst.Name) else ""
+
+
+@lru_cache(maxsize=2_000)
+def _literal(text: str) -> Any:
+    """The value of a number or string; the same few stand everywhere, and each takes a parser."""
+    return ast.literal_eval(text)

@@ -212,7 +212,9 @@ class Machine(ABC):
         segments = [segment for segment in scope.source.binding.get(name, ()) if self.is_on_demand(scope, segment)]
         scope.pending.add(name)
         for segment in segments:
-            if segment not in scope.done:
+            if segment.role is Role.IMPORT:
+                self._define_import(scope, segment, name)
+            elif segment not in scope.done:
                 scope.done.add(segment)
                 self._define(scope, segment)
         scope.pending.discard(name)
@@ -230,6 +232,19 @@ class Machine(ABC):
         if scope.imported or segment.role in (Role.DEFINITION, Role.IMPORT):
             return True
         return segment.role is Role.ASSIGNMENT and all(len(scope.source.binding[n]) == 1 for n in segment.binds)
+
+    @abstractmethod
+    def imported(self, qualified: str, member: bool) -> Value: ...
+
+    def _define_import(self, scope: Scope, segment: Segment, name: str) -> None:
+        """Follow an import for one of the names that it binds."""
+        frame, self.frame = self.frame, scope.frame
+        for statement in self.statements_of(scope, segment):
+            if isinstance(statement, ir.Import):
+                for local, qualified in statement.bindings:
+                    if local == name:
+                        scope.defined[name] = self.imported(qualified, statement.member)
+        self.frame = frame
 
     def _define(self, scope: Scope, segment: Segment) -> None:
         """Run a statement of a file for the names that it binds."""

@@ -93,6 +93,10 @@ def first_line(statement: ast.stmt) -> int:
     return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
 
 
+#: Objects more than at the last collection.
+_WORTH_COLLECTING = 100_000
+
+
 @contextmanager
 def no_collection(*, then_collect: bool = False) -> Iterator[None]:
     """A tree is many objects and no garbage: looking for some among them takes a fifth of the time.
@@ -105,6 +109,6 @@ def no_collection(*, then_collect: bool = False) -> Iterator[None]:
         yield
     finally:
         if enabled:
-            if then_collect:
+            if then_collect and gc.get_count()[0] > _WORTH_COLLECTING:
                 gc.collect(0)  # what is older has been looked at before
             gc.enable()
