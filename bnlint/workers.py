@@ -22,6 +22,9 @@ from bnlint.rule import FILE_ERROR_CODE, Rule
 from bnlint.semantics.project import Project
 from bnlint.source.discovery import SourceFile
 
+#: Objects that have come about since the last collection, some 100 bytes each.
+_WORTH_COLLECTING = 300_000
+
 
 class _Worker:
     """A process, the connection to it, and the numbers of the files that it has still to do."""
@@ -107,6 +110,7 @@ def _serve(
     """What a worker does until nobody listens any more."""
     for other in inherited:
         other.close()  # else it would listen to itself
+    gc.disable()
     gc.freeze()  # all that has been imported: there is no garbage in it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard reaches all processes, and ours ends its workers
     project = Project()
@@ -115,6 +119,14 @@ def _serve(
             for number in connection.recv():
                 file = files[number]
                 connection.send((number, lint_file(file.path, file.shown, rules, project)))
+                _collect_now_and_then()
+
+
+def _collect_now_and_then() -> None:
+    """Garbage is what the analysis of a file leaves behind; what is kept of files is not looked through again."""
+    if gc.get_count()[0] > _WORTH_COLLECTING:
+        gc.collect()
+        gc.freeze()
 
 
 def _lost(file: SourceFile, status: int) -> FileResult:
