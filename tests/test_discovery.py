@@ -99,6 +99,20 @@ def test_a_file_in_an_ignored_directory_cannot_be_taken_back() -> None:
     assert found() == ["a.py"]
 
 
+def test_the_init_of_a_package_belongs_to_its_modules() -> None:
+    lay(
+        "pkg/__init__.py",
+        "pkg/Net.py",
+        "pkg/_own.py",
+        "notes/__init__.py",
+        "notes/_own.py",
+        "out/__init__.py",
+        "out/a.py",
+    )
+    ignore(".", "_*", "out/")
+    assert found() == ["pkg/Net.py", "pkg/__init__.py"]
+
+
 def test_gitignore_above_the_start_counts_up_to_the_repository_root(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import MAX_STEPS, Frame, OutOfSteps
+from bnlint.semantics.machine import DEPTHS, MAX_STEPS, Frame, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
@@ -38,16 +38,20 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
     as those need them. Gives up (``complete`` is false) on huge files. Raises ``FileError`` where libcst fails.
     """
     with _deep_recursion():
-        interpreter = Interpreter(source, project)
         relevant = _relevant(source, marks)
-        if marks is not None and not any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant):
-            interpreter.limit = MAX_STEPS // 8
+        follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
-        try:
-            if relevant or scripts:
-                _run_all(interpreter, relevant, marks)
-        except OutOfSteps:
-            interpreter.facts.complete = False
+        for depth in DEPTHS:
+            interpreter = Interpreter(source, project)
+            interpreter.max_depth = depth
+            if not follows_modes:
+                interpreter.limit = MAX_STEPS // 8
+            try:
+                if relevant or scripts:
+                    _run_all(interpreter, relevant, marks)
+                break
+            except OutOfSteps:
+                interpreter.facts.complete = False
     return interpreter.facts
 
 

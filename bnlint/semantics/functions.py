@@ -10,7 +10,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import NONE_GIVEN, Arguments
 from bnlint.semantics.expressions import Expressions
-from bnlint.semantics.machine import MAX_DEPTH, Context, Frame
+from bnlint.semantics.machine import Context, Frame
 from bnlint.semantics.state import UNKNOWN_MODE, join_all
 from bnlint.semantics.values import (
     NOTHING,
@@ -69,7 +69,7 @@ class Functions(Expressions):
         return value
 
     def too_deep(self, function: Function) -> bool:
-        return any(frame.function is function for frame in self.frame.chain()) or self.frame.depth > MAX_DEPTH
+        return any(frame.function is function for frame in self.frame.chain()) or self.frame.depth > self.max_depth
 
     def _means_nothing(self, function: Function, receiver: Instance | None, given: Value) -> bool:
         """Whether a call of another file's function can neither build a module nor set a mode: that file has nothing

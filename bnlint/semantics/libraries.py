@@ -90,7 +90,7 @@ class Libraries(Objects):
             return self.unknown_result(node)
         if name == "copy.deepcopy":
             return self.deep_copy(arguments, node)
-        if root not in known.HARMLESS_ROOTS:
+        if root not in known.HARMLESS_ROOTS or name.startswith("torch.multiprocessing."):
             self.call_unknown(arguments, node)
         elif name not in known.MODEL_LOADERS:
             return self.tensors_of(arguments.everything()) | UNKNOWN

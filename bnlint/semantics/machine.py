@@ -45,7 +45,9 @@ from bnlint.source.positions import Span
 #: Work per file before the analysis gives up: a statement is one step, and so is a path of its own, or five parts of
 #: a module gone through. 40 000 steps took one to two seconds on the largest files tried.
 MAX_STEPS = 40_000
-MAX_DEPTH = 12
+#: Calls in calls that are followed, and those in a second attempt at what is too large for the first: calls beyond are
+#: unknown, which is less to go by, but more than nothing.
+DEPTHS = (12, 2)
 
 _Key = tuple[object, ...]
 
@@ -133,6 +135,7 @@ class Machine(ABC):
         self.comprehended: frozenset[str] = frozenset()  # names in what comprehensions go through
         self.steps = 0.0
         self.limit = MAX_STEPS
+        self.max_depth = DEPTHS[0]
         self.before_raise = self.state.copy()
         self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
         self.name_tests: tuple[tuple[str, bool], ...] = ()  # the words in the tests around, and how those came out

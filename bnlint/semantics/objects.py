@@ -227,7 +227,9 @@ class Objects(Functions):
         else:
             thawed = {part for part, _ in self.parts(variables.owner)[0]}
             for freeze in self.facts.freezes:
-                freeze.undone |= freeze.owner in thawed
+                # In one loop over parameters the next turn thaws others than the last has frozen.
+                another = bool(self.loops) and freeze.where.loops[-1:] == self.loops[-1:]
+                freeze.undone |= freeze.owner in thawed and not another
 
     def set_flag(self, module: Instance | Mystery, value: Value, target: ir.Attr, part: Part | None = None) -> None:
         assert self.state is not None
@@ -415,7 +417,25 @@ class Objects(Functions):
             elif node.func.name in ("gradient", "jacobian"):
                 self._gradient(node, arguments)
                 return
+        for value in (*arguments.positional, *(value for _, value in arguments.keywords)):
+            for atom in value:
+                if isinstance(atom, Function):
+                    self._call_back(atom, arguments, node)
         self.forget_modes(arguments.everything())
+
+    def _call_back(self, function: Function, arguments: Arguments, node: ir.Call) -> None:
+        """Run what was handed to something unknown, which may call it: ``Process(target=worker, args=(1, 2))``."""
+        assert self.state is not None
+        if self.too_deep(function):
+            return
+        given: list[Value] = []
+        for atom in arguments.get("args") or NOTHING:
+            given = list(atom.items) if isinstance(atom, Tuple) else []
+        if given and isinstance(node.func, ir.Attr) and node.func.name == "spawn":
+            given.insert(0, UNKNOWN)  # the number of the process
+        before = self.state.copy()
+        self.run_function(function, None, Arguments(tuple(given)), node)
+        self.state = before.join(self.state) if self.state is not None else before
 
     def backward_pass(self, node: ir.Call, tensors: Value) -> None:
         guards = self.state.guards if self.state else NO_GUARDS

@@ -1,8 +1,8 @@
 """From the paths on the command line to the files that are linted.
 
 A file that is named is always taken. Directories are walked in sorted order, without following symbolic links
-to directories (so a loop cannot trap the walk, and no file is seen twice), and leave out what git ignores,
-what the settings exclude, and virtual environments.
+to directories (so a loop cannot trap the walk, and no file is seen twice), and leave out what git ignores (but not
+the ``__init__.py`` of a package whose modules it does not), what the settings exclude, and virtual environments.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def _walk(top: str, exclude: Patterns) -> Iterator[SourceFile | Diagnostic]:
             # is_file() passes over pipes, which would never end, and over dangling links, which editors make.
             if not (is_directory or (entry.name.endswith(".py") and _is_file(entry))):
                 continue
-            if exclude.decides_in_turn(entry.path, is_directory) or _ignored(entry.path, is_directory, layers):
+            if exclude.decides_in_turn(entry.path, is_directory):
+                continue
+            if _ignored(entry.path, is_directory, layers) and not _belongs_to_package(entry, entries, layers):
                 continue
             stack.append((entry.path, is_directory, layers))
 
@@ -144,6 +146,16 @@ def _ignored(path: str, is_directory: bool, layers: Sequence[Patterns]) -> bool:
     """Whether git ignores ``path``: the deepest ``.gitignore`` that says something decides."""
     decisions = (layer.decides_in_turn(path, is_directory) for layer in reversed(layers))
     return next((decision for decision in decisions if decision is not None), False)
+
+
+def _belongs_to_package(
+    entry: os.DirEntry[str], entries: Sequence[os.DirEntry[str]], layers: Sequence[Patterns]
+) -> bool:
+    """Whether this is the ``__init__.py`` of a package whose modules git does not ignore. Nor does it ignore what it
+    tracks, and a pattern such as ``_*`` was hardly written for this file."""
+    return entry.name == "__init__.py" and any(
+        other.name.endswith(".py") and not _ignored(other.path, False, layers) for other in entries
+    )
 
 
 def _ignore_files(directories: Iterable[str]) -> list[Patterns]:
