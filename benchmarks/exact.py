@@ -19,8 +19,10 @@ from typing import Any
 from bnlint.frameworks import functions as known
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
+from bnlint.semantics.frames import Frame, Scope
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import Frame, Machine, OutOfSteps, Scope
+from bnlint.semantics.machine import OutOfSteps
+from bnlint.semantics.modules import Modules
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE
 from bnlint.semantics.values import (
@@ -206,7 +208,7 @@ class Exact(Interpreter):
     @staticmethod
     def framework_of_bases(bases: frozenset[str]) -> str | None:
         own = "torch" if any(base.startswith("torch.nn.") for base in bases) else None
-        return Machine.framework_of_bases(bases) or own
+        return Modules.framework_of_bases(bases) or own
 
     # Collections as Python has them
 

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from bnlint.semantics.events import FileFacts
+from bnlint.semantics.frames import Frame
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import DEPTHS, MAX_STEPS, Frame, OutOfSteps
+from bnlint.semantics.machine import DEPTHS, MAX_STEPS, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance

@@ -27,7 +27,8 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical, framework_of
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import names_in
-from bnlint.semantics.machine import Machine, Scope
+from bnlint.semantics.frames import Scope
+from bnlint.semantics.modules import Modules
 from bnlint.semantics.project import Found
 from bnlint.semantics.state import ELEMENTS, join_all
 from bnlint.semantics.values import (
@@ -66,7 +67,7 @@ _KNOWN_NAMES = frozenset(LAYERS) | TENSOR_MAKERS.keys() | NO_GRAD | TAPE | SYMBO
 _KNOWN_SHORT_NAMES = frozenset(name.rpartition(".")[2] for name in _KNOWN_NAMES)
 
 
-class Expressions(Machine):
+class Expressions(Modules):
     """Adds ``evaluate``."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import NONE_GIVEN, Arguments
 from bnlint.semantics.expressions import Expressions
-from bnlint.semantics.machine import Context, Frame
+from bnlint.semantics.frames import Context, Frame
 from bnlint.semantics.state import UNKNOWN_MODE, join_all
 from bnlint.semantics.values import (
     NOTHING,

@@ -12,7 +12,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import canonical
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import NONE_GIVEN, names_in
-from bnlint.semantics.machine import Context, Frame
+from bnlint.semantics.frames import Context, Frame
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import Guards, State, join_all
 from bnlint.semantics.tests import Tests, words_tested

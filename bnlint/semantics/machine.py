@@ -1,4 +1,4 @@
-"""The abstract machine: its state, the frames of running functions, modes of modules, and events.
+"""The abstract machine: its state, names, objects and events.
 
 What is approximated, always towards silence: one object stands for all that its place builds in one chain of
 callers; a call that cannot be followed makes the modes of the modules it is given unknown; loops are taken to
@@ -12,32 +12,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 
 from bnlint.errors import FileError
 from bnlint.finding import Location, TraceStep
-from bnlint.frameworks.functions import KERAS_BASES, LAYER_BASES, TORCH_BASES
-from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import events, ir
+from bnlint.semantics.frames import Context, Frame, Key, Scope
 from bnlint.semantics.project import Project
 from bnlint.semantics.relevance import Relevance
-from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Guards, Mode, State, Way
+from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Mode, State, Way
 from bnlint.semantics.values import (
     NOTHING,
     Atom,
-    BoundFunction,
-    Constant,
-    Function,
     Instance,
-    Method,
     Mystery,
-    Part,
-    Partial,
     Tape,
     Tuple,
-    Unknown,
     Value,
-    only_constant,
 )
 from bnlint.source.parse import Role, Segment, Source
 from bnlint.source.positions import Span
@@ -49,74 +39,9 @@ MAX_STEPS = 40_000
 #: unknown, which is less to go by, but more than nothing.
 DEPTHS = (12, 2)
 
-_Key = tuple[object, ...]
-
 
 class OutOfSteps(Exception):
     """The file is too large or too tangled to be followed to its end."""
-
-
-@dataclass(eq=False, repr=False)
-class Scope:
-    """A file as the machine sees it: its outline, and what of it was defined already.
-
-    The names of an imported file, and functions, classes and imports of the analysed one, get their values when they
-    are asked for; ``defined`` holds them. ``pending`` are the names whose definition is running.
-    """
-
-    source: Source
-    imported: bool
-    defined: dict[str, Value] = field(default_factory=dict)
-    done: set[Segment] = field(default_factory=set)
-    pending: set[str] = field(default_factory=set)
-    frame: Frame = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.frame = Frame(None, None, None, scope=self, from_script=not self.imported)
-
-
-@dataclass(eq=False, repr=False)
-class Frame:
-    """One running function (or the module, or a class body), for one chain of callers.
-
-    ``outer`` is where free names are looked up, ``caller`` who called. Frames, objects and events are kept by
-    place, so that running the same place again meets the same ones and a loop can settle.
-    """
-
-    function: Function | None
-    outer: Frame | None
-    caller: Frame | None
-    scope: Scope
-    call: TraceStep | None = None
-    receiver: Instance | None = None
-    from_script: bool = False
-    children: dict[_Key, Frame] = field(default_factory=dict)
-    objects: dict[_Key, Instance] = field(default_factory=dict)
-    definitions: dict[int, Function] = field(default_factory=dict)
-    mysteries: dict[_Key, Mystery] = field(default_factory=dict)
-    globals: set[str] = field(default_factory=set)
-    nonlocals: set[str] = field(default_factory=set)
-    returned: list[tuple[State, Value]] = field(default_factory=list)
-    functions: list[Function] = field(default_factory=list)
-    names: dict[str, None] = field(default_factory=dict)  # in the order of their binding
-
-    def chain(self) -> Iterator[Frame]:
-        frame: Frame | None = self
-        while frame is not None:
-            yield frame
-            frame = frame.caller
-
-    @property
-    def depth(self) -> int:
-        return sum(1 for _ in self.chain())
-
-
-@dataclass(frozen=True)
-class Context:
-    """A ``with`` block or decorator in force: ``no_grad``, ``grad`` or ``tape``."""
-
-    kind: str
-    step: TraceStep
 
 
 class Machine(ABC):
@@ -143,7 +68,7 @@ class Machine(ABC):
         self.statement: ir.Stmt | None = None
         self.block: Span | None = None
         self.fields: dict[Atom, dict[str, None]] = {}  # an ordered set per object
-        self._events: dict[_Key, object] = {}
+        self._events: dict[Key, object] = {}
 
     @abstractmethod
     def run_block(self, body: tuple[ir.Stmt, ...]) -> None: ...
@@ -301,7 +226,7 @@ class Machine(ABC):
             self.state.set_mode(known, UNKNOWN_MODE)
         return known, first
 
-    def mystery(self, key: _Key, name: str, span: Span | None) -> Mystery:
+    def mystery(self, key: Key, name: str, span: Span | None) -> Mystery:
         """The unknown thing that a place of this frame stands for."""
         known = self.frame.mysteries.get(key)
         if known is None:
@@ -364,200 +289,18 @@ class Machine(ABC):
                     found |= held
         return found
 
-    # Modules
-
-    @staticmethod
-    def framework_of_bases(bases: frozenset[str]) -> str | None:
-        if bases & TORCH_BASES or bases & LAYER_BASES.keys():
-            return "torch"
-        if bases & KERAS_BASES:
-            return "keras"
-        return next((LAYERS[base].framework for base in sorted(bases) if base in LAYERS), None)
-
-    def parts(self, whole: Instance | Mystery) -> tuple[list[tuple[Instance | Mystery, bool]], bool]:
-        """All modules in ``whole``, itself first, each with whether it is surely there; and whether there may be
-        others that are not known."""
-        assert self.state is not None
-        found: dict[Instance | Mystery, bool] = {}
-        settings: set[Mystery] = set()  # numbers, data and the like, which nothing calls
-        unknown = False
-        stack: list[tuple[Instance | Mystery, bool]] = [(whole, True)]
-        while stack:
-            instance, certain = stack.pop()
-            if found.get(instance, False) or (instance in found and not certain):
-                continue
-            found[instance] = certain
-            if isinstance(instance, Mystery):
-                unknown |= instance not in settings
-                stack += [(child, False) for child in instance.children.values()]
-                settings.update(instance.children.values() if instance in settings else ())
-            else:
-                if instance.cls is not None and instance.cls.has_unknown_base:
-                    unknown = True
-                for name, child in instance.unknown_attributes.items():
-                    stack.append((child, certain))
-                    if not _may_be_module(instance, name):
-                        settings.add(child)
-            self.spend(0.2)
-            for name, value in self.field_values(instance):
-                doubts = self.state.doubtful.get((instance, name)) or NOTHING
-                alternatives = name != ELEMENTS and len(value) > 1
-                for atom in value:
-                    if isinstance(atom, Mystery) and not _may_be_module(instance, name):
-                        settings.add(atom)
-                    elif isinstance(atom, Unknown) and _may_be_module(instance, name):
-                        unknown = True
-                    held = [atom] if isinstance(atom, (Instance, Mystery)) else []
-                    if isinstance(atom, Tuple) and whole_framework(instance) != "torch":  # Keras tracks collections
-                        held = [a for item in atom.items for a in item if isinstance(a, (Instance, Mystery))]
-                    for part in held:
-                        doubtful = alternatives or atom in doubts
-                        if isinstance(part, Mystery):
-                            stack.append((part, certain and not doubtful))
-                            continue
-                        registered = part.framework is not None or (
-                            whole_framework(whole) == "keras" and part.kind.startswith("builtins.")
-                        )
-                        if registered:
-                            stack.append((part, certain and not doubtful))
-        return list(found.items()), unknown
-
-    def mode_dependent_layers(self, whole: Instance | Mystery) -> tuple[list[events.Layer], bool]:
-        assert self.state is not None
-        parts, unknown = self.parts(whole)
-        kinds = [part for part, _ in parts if isinstance(part, Instance) and part.kind in LAYERS]
-        depends: dict[Instance | Mystery, bool | None] = {part: _depends_on_mode(part) for part in kinds}
-        unknown |= None in depends.values()
-        layers = [
-            events.Layer(
-                part,
-                self.state.mode_of(part) if part.framework == "torch" else None,
-                certain,
-                frozen=self.may_be_frozen(part, parts),
-            )
-            for part, certain in parts
-            if isinstance(part, Instance) and depends.get(part)
-        ]
-        layers.sort(key=lambda layer: layer.instance.location)
-        return layers, unknown
-
-    def may_be_frozen(self, layer: Instance, parts: list[tuple[Instance | Mystery, bool]]) -> bool:
-        if layer.framework != "keras":
-            return False
-        holders = [layer, *(part for part, _ in parts)]
-        values = [self.state.slots.get((holder, "trainable")) for holder in holders]  # type: ignore[union-attr]
-        values.append(layer.arguments.get("trainable"))
-        return any(value is not None and only_constant(value) != (True, True) for value in values)
-
-    def way(self, what: str, span: Span | None, by: Atom, guards: Guards = frozenset()) -> Way:
-        """A way into a mode by a call at ``span`` in the current place."""
-        assert self.state is not None
-        loops = tuple(loop.location for loop in self.loops)
-        calls = tuple(frame.call for frame in reversed(list(self.frame.chain())) if frame.call is not None)
-        return Way(TraceStep(self.location(span), what), by, loops, guards | self.state.guards, calls)
-
-    def set_mode(self, whole: Instance | Mystery, mode: Mode, kinds: frozenset[str] = frozenset()) -> None:
-        """What ``whole.train(...)`` and ``whole.eval()`` do: the mode of everything registered in it.
-
-        ``kinds`` restricts that to layers of these kinds.
-        """
-        assert self.state is not None
-        self.facts.mode_managed.add(whole)
-        parts = self.parts(whole)[0]
-        for part, _ in parts:  # one that may be missing is either here, or nowhere
-            if kinds and not (isinstance(part, Instance) and part.kind in kinds):
-                continue
-            known = self.state.mode_of(part)
-            new = _thawing(known, mode, whole, parts) if mode.train is not None else _frozen(known, mode, whole)
-            self.state.set_mode(part, new)
-
-    def doubt_parts(self, whole: Instance | Mystery) -> None:
-        """Anything in ``whole`` may have been replaced by something else."""
-        for part, _ in self.parts(whole)[0]:
-            if isinstance(part, Instance):
-                self.doubt_attributes(part)
-
-    def doubt_attributes(self, owner: Instance) -> None:
-        assert self.state is not None
-        for name, value in self.field_values(owner):
-            self.state.doubt(owner, name, value)
-
+    @abstractmethod
     def forget_modes(self, value: Value) -> None:
-        """Something that cannot be followed was given these objects: their modes are unknown from here on."""
-        assert self.state is not None
-        stack, seen = list(value), set()
-        while stack:
-            atom = stack.pop()
-            if isinstance(atom, Tuple):
-                stack += [inner for item in atom.items for inner in item]
-            elif isinstance(atom, (BoundFunction, Method)):
-                stack.append(atom.receiver if isinstance(atom, BoundFunction) else atom.owner)
-            elif isinstance(atom, Partial):
-                stack += [inner for given, _ in atom.positional for inner in given]
-                stack += [inner for _, keyword, _ in atom.keywords for inner in keyword]
-            elif isinstance(atom, Part):
-                stack.append(atom.whole)
-            if not isinstance(atom, (Instance, Mystery)) or atom in seen:
-                continue
-            seen.add(atom)
-            self.spend(0.2)
-            if atom in self.state.modes:
-                self.state.set_mode(atom, UNKNOWN_MODE)
-            if isinstance(atom, Mystery):
-                stack += list(atom.children.values())
-            else:
-                stack += list(atom.unknown_attributes.values())
-                if atom.framework == "keras":
-                    self.facts.settled.add(atom)
-            for _, held in self.field_values(atom):
-                stack += list(held)
+        """Something that cannot be followed was given these objects."""
 
-    def event(self, node: object, kind: type, *more: object) -> tuple[_Key, object | None]:
+    def event(self, node: object, kind: type, *more: object) -> tuple[Key, object | None]:
         """The key of the event of this place and chain of callers, and the event if it was met before."""
         key = (kind, id(node), id(self.frame), *more)
         return key, self._events.get(key)
 
-    def remember(self, key: _Key, event: object) -> None:
+    def remember(self, key: Key, event: object) -> None:
         self._events[key] = event
 
     def tape_location(self, value: Value) -> Location | None:
         tapes = [atom.location for atom in value if isinstance(atom, Tape)]
         return tapes[0] if len(tapes) == 1 else None
-
-
-def whole_framework(whole: Instance | Mystery) -> str | None:
-    return whole.framework if isinstance(whole, Instance) else None
-
-
-def _may_be_module(owner: Instance | Mystery, name: str) -> bool:
-    """Whether an attribute of unknown make may be a module: in a class of the project, one that its code calls."""
-    cls = owner.cls if isinstance(owner, Instance) else None
-    return cls is None or name == ELEMENTS or cls.may_call(name)
-
-
-def _frozen(known: Mode, mode: Mode, whole: Instance | Mystery) -> Mode:
-    """An ``eval()`` of the whole changes nothing of a part that is, or may be, in eval mode for reasons of its own."""
-    return Mode(eval=known.eval) if known.eval is not None and known.eval.by is not whole else mode
-
-
-def _thawing(known: Mode, mode: Mode, whole: Instance | Mystery, parts: list[tuple[Instance | Mystery, bool]]) -> Mode:
-    """``mode``, remembering the ``eval()`` of a smaller part that this ``train()`` of the whole undoes."""
-    frozen = known.eval
-    if frozen is None or mode.train is None:
-        return mode
-    by = frozen.by.whole if isinstance(frozen.by, Part) else frozen.by
-    if frozen.by is whole or not any(part is by for part, _ in parts):
-        return mode
-    return Mode(replace(mode.train, thawed=frozen), mode.eval)
-
-
-def _depends_on_mode(layer: Instance) -> bool | None:
-    """Not so for dropout of probability zero and for torch layers that keep no running statistics; None where the
-    argument that decides it is not known."""
-    facts = LAYERS[layer.kind]
-    name = facts.parameters[0] if facts.kind == "dropout" else "track_running_stats"
-    if facts.kind != "dropout" and facts.framework != "torch":
-        return True
-    value = layer.arguments.get(name, frozenset({Constant(facts.defaults.get(name))}))
-    atoms = [atom for atom in value if isinstance(atom, Constant)]
-    return bool(atoms[0].value) if len(atoms) == len(value) == 1 else None

@@ -12,7 +12,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments, names_in
 from bnlint.semantics.functions import Functions
-from bnlint.semantics.machine import whole_framework
+from bnlint.semantics.modules import whole_framework
 from bnlint.semantics.state import NO_GUARDS, UNKNOWN_MODE, Guards, Mode
 from bnlint.semantics.values import (
     NOTHING,

@@ -10,8 +10,8 @@ from bnlint.frameworks import functions as known
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
+from bnlint.semantics.frames import Frame
 from bnlint.semantics.lifecycle import Lifecycle
-from bnlint.semantics.machine import Frame
 from bnlint.semantics.objects import merge_layers
 from bnlint.semantics.overrides import Fault, faults_of, nodes
 from bnlint.semantics.project import Project

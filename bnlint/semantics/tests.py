@@ -7,7 +7,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import names_in
 from bnlint.semantics.calls import Calls
-from bnlint.semantics.machine import Frame
+from bnlint.semantics.frames import Frame
 from bnlint.semantics.state import NO_GUARDS, UNKNOWN_MODE, Guard, Guards, compatible
 from bnlint.semantics.values import (
     NOTHING,
