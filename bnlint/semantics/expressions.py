@@ -10,64 +10,39 @@ from typing import Any
 from bnlint.finding import Location
 from bnlint.frameworks.catalogue import ANY
 from bnlint.frameworks.functions import (
-    CONTAINER_METHODS,
-    KERAS_BASES,
-    KERAS_VARIABLES,
     MODEL_FAMILIES,
-    MODULE_METHODS,
-    NO_GRAD,
-    SHAPE_ATTRIBUTES,
-    SYMBOLIC_INPUTS,
-    TAPE,
-    TENSOR_MAKERS,
-    TORCH_BASES,
     TORCH_PARTS,
 )
-from bnlint.frameworks.layers import LAYERS
-from bnlint.frameworks.names import canonical, framework_of
+from bnlint.frameworks.names import canonical
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import names_in
-from bnlint.semantics.frames import Scope
-from bnlint.semantics.modules import Modules
-from bnlint.semantics.project import Found
+from bnlint.semantics.names import Names
 from bnlint.semantics.state import ELEMENTS, join_all
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
     Atom,
-    BoundFunction,
-    Class,
     Constant,
-    File,
     Function,
     Instance,
-    Loader,
     Method,
     Mystery,
     Part,
-    Partial,
-    PartMethod,
     Ref,
     SavedMode,
-    Super,
     Tensor,
     Tuple,
     Unknown,
     Value,
-    VariableMethod,
     Variables,
     constant,
     instances,
     join,
     only_constant,
 )
-from bnlint.source.positions import Span
-
-_KNOWN_NAMES = frozenset(LAYERS) | TENSOR_MAKERS.keys() | NO_GRAD | TAPE | SYMBOLIC_INPUTS | TORCH_BASES | KERAS_BASES
-_KNOWN_SHORT_NAMES = frozenset(name.rpartition(".")[2] for name in _KNOWN_NAMES)
 
 
-class Expressions(Modules):
+class Expressions(Names):
     """Adds ``evaluate``."""
 
     @abstractmethod
@@ -77,7 +52,7 @@ class Expressions(Modules):
     def define_function(self, node: ir.FunctionDef) -> Function: ...
 
     @abstractmethod
-    def call_method(self, function: Function, receiver: Instance, node: ir.Expr) -> Value: ...
+    def assign_target(self, target: ir.Expr, value: Value) -> None: ...
 
     def evaluate(self, node: ir.Expr) -> Value:
         match node:
@@ -126,154 +101,6 @@ class Expressions(Modules):
                     found |= self.tensors_of(self.evaluate(part))
                 return found | UNKNOWN
         return UNKNOWN
-
-    # Names and attributes
-
-    def _name(self, name: str) -> Value:
-        value = self.lookup(name)
-        if value is not None:
-            return value
-        return frozenset({Ref(f"builtins.{name}")}) if name in _BUILTINS else UNKNOWN
-
-    def from_star_import(self, scope: Scope, name: str) -> Value | None:
-        for module in reversed(scope.source.stars):
-            inner = self.file_of(scope.source.path, module)
-            if inner is not None:
-                value = self.member_of(inner, name) if not name.startswith("_") else None
-                if value is not None:
-                    return value
-                continue
-            full = canonical(f"{module}.{name}")
-            # A star import of another framework may well define the same name.
-            if full in _KNOWN_NAMES:
-                return frozenset({Ref(full)})
-            if name in _KNOWN_SHORT_NAMES and framework_of(full) is None and not full.startswith("tensorflow."):
-                return UNKNOWN
-        return None
-
-    # Other files
-
-    def file_of(self, importer: str, name: str) -> File | None:
-        """The module of the project that a file imports by this name."""
-        found = self.project.find(importer, name) if self.project is not None else None
-        return self._as_file(found)
-
-    def _as_file(self, found: Found | None) -> File | None:
-        if found is None or self.project is None:
-            return None
-        if found.shown is None:
-            return File(found.folder or "", None)
-        scope = self.scopes.get(found.shown)
-        if scope is None:
-            source = self.project.source(found.shown)
-            if source is None:
-                return None
-            scope = self.scopes[found.shown] = Scope(source, imported=True)
-        return File(found.folder or "", scope)
-
-    def member_of(self, file: File, name: str) -> Value | None:
-        """What a module's name stands for: something it defines, or a module in its package."""
-        if file.scope is not None:
-            scope: Scope = file.scope
-            assert self.state is not None
-            value = self.state.slots.get((scope.frame, name)) or self.demand(scope, name)
-            if value is not None:
-                return value
-        if file.folder and self.project is not None:
-            inner = self._as_file(self.project.submodule(file.folder, name))
-            if inner is not None:
-                return frozenset({inner})
-        return None
-
-    def _attribute(self, node: ir.Attr) -> Value:
-        found: Value = NOTHING
-        for atom in self.evaluate(node.value):
-            found = join(found, self.attribute_of(atom, node.name, node))
-        return found or UNKNOWN
-
-    def attribute_of(self, atom: Atom, name: str, node: ir.Expr) -> Value:
-        assert self.state is not None
-        match atom:
-            case Ref(name=path):
-                return frozenset({Ref(canonical(f"{path}.{name}"))})
-            case File():
-                return self.member_of(atom, name) or UNKNOWN
-            case Mystery():
-                return self._attribute_of_mystery(atom, name, node)
-            case Instance():
-                return self._instance_attribute(atom, name, node)
-            case Class():
-                found = atom.lookup(name)
-                if found is None and name == "load_from_checkpoint":
-                    return frozenset({Loader(atom)})
-                return _bound_to_class(found, atom) if found else UNKNOWN
-            case Super(receiver=receiver, cls=cls):
-                for base in cls.ancestors()[1:]:
-                    if name in base.attributes:
-                        return _bound(base.attributes[name], receiver)
-                return frozenset({Method(receiver, name)})
-            case Part():
-                if name in ("parameters", "named_parameters"):
-                    return frozenset({VariableMethod(Variables(atom.whole, name), name)})
-                if name == "requires_grad_":
-                    return frozenset({VariableMethod(Variables(atom.whole), name)})
-                return frozenset({PartMethod(atom, name)}) if name in ("eval", "train") else UNKNOWN
-            case Variables() if name in ("data", "requires_grad_"):
-                return frozenset({atom}) if name == "data" else frozenset({VariableMethod(atom, name)})
-            case Tensor():
-                return UNKNOWN if name in SHAPE_ATTRIBUTES else frozenset({atom})
-        return UNKNOWN
-
-    def _attribute_of_mystery(self, mystery: Mystery, name: str, node: ir.Expr) -> Value:
-        assert self.state is not None
-        held = self.state.slots.get((mystery, name))
-        if held is not None:
-            return held
-        if name in MODULE_METHODS:
-            return frozenset({Method(mystery, name)})
-        if name == "module":
-            return frozenset({mystery})  # DataParallel and its kin are the module they wrap
-        if name == "training":
-            return frozenset({SavedMode(mystery, self.state.mode_of(mystery))})
-        return frozenset({self.part_of_mystery(mystery, name, _span(node))})
-
-    def _instance_attribute(self, instance: Instance, name: str, node: ir.Expr) -> Value:
-        assert self.state is not None
-        if name == "training" and instance.framework == "torch":
-            return frozenset({SavedMode(instance, self.state.mode_of(instance))})
-        if name in ("forward", "__call__") and instance.framework == "torch":
-            return frozenset({Method(instance, name)})  # the same as calling it
-        held = self.state.slots.get((instance, name))
-        if held is not None:
-            return held
-        if instance.cls is not None:
-            attribute = instance.cls.lookup(name)
-            if attribute is not None:
-                return self._class_attribute(attribute, instance, node)
-        if name in ("__dict__", "_modules"):  # from there anything in it can be reached, or replaced
-            self.forget_modes(frozenset({instance}))
-            return UNKNOWN
-        if instance.framework == "torch" and name == "module":
-            return frozenset({instance})  # DataParallel and its kin are the module they wrap
-        if instance.framework == "keras" and name in KERAS_VARIABLES:
-            return frozenset({Variables(instance)})
-        if instance.framework == "keras" and name == "layers":
-            return frozenset({Part(instance)})
-        if instance.kind.startswith("builtins."):
-            return frozenset({Method(instance, name)})
-        own_make = instance.framework is None or instance.cls is not None
-        if own_make and instance.framework != "keras" and name not in MODULE_METHODS | CONTAINER_METHODS:
-            return frozenset({self.part_of_mystery(instance, name, _span(node))})
-        return frozenset({Method(instance, name)})
-
-    def _class_attribute(self, attribute: Value, instance: Instance, node: ir.Expr) -> Value:
-        found: Value = NOTHING
-        for atom in attribute:
-            if isinstance(atom, Function) and "property" in atom.decorators:
-                found |= self.call_method(atom, instance, node)
-            else:
-                found |= _bound(frozenset({atom}), instance)
-        return found
 
     # Operators
 
@@ -477,104 +304,6 @@ class Expressions(Modules):
                 found |= self.elements(frozenset({atom})) or UNKNOWN
         return found or UNKNOWN
 
-    def assign_target(self, target: ir.Expr, value: Value) -> None:
-        assert self.state is not None
-        match target:
-            case ir.Name(id=name):
-                self.bind(name, value)
-            case ir.Display(items=items):
-                for position, item in enumerate(items):
-                    self.assign_target(item, self._unpacked(value, position, len(items)))
-            case ir.Attr():
-                for atom in (owners := self.evaluate(target.value)):
-                    self._assign_attribute(atom, target, value, strong=len(owners) == 1)
-            case ir.Subscript():
-                known, key = only_constant(self.evaluate(target.index))
-                for atom in self.evaluate(target.value):
-                    if isinstance(atom, Instance) and atom.framework == "torch" and not isinstance(key, str):
-                        self.doubt_parts(atom)  # the order of its elements is not kept: it may replace any
-                    if isinstance(atom, (Instance, Mystery)) and known:
-                        self.set_field(atom, repr(key), value)
-                    elif isinstance(atom, Instance):
-                        self.add_elements(atom, value)
-
-    def _assign_attribute(self, atom: Atom, target: ir.Attr, value: Value, strong: bool) -> None:
-        assert self.state is not None
-        if isinstance(atom, Part) and target.name == "trainable":
-            for part, _ in self.parts(atom.whole)[0]:
-                self.set_field(part, "trainable", value)
-        elif isinstance(atom, Part) and target.name == "training":
-            self.set_flag(atom.whole, value, target, atom)
-        elif isinstance(atom, Variables) and target.name == "requires_grad":
-            self.freeze(atom, value, target)
-        if target.name == "momentum":
-            self.momentum_set(atom, target, value)
-        if isinstance(atom, Mystery):
-            if target.name == "training":
-                self.set_flag(atom, value, target)
-            else:
-                self.set_field(atom, target.name, value)
-        elif isinstance(atom, Instance):
-            if target.name == "training" and atom.framework == "torch":
-                self.set_flag(atom, value, target)
-                return
-            known = self.state.slots.get((atom, target.name)) or NOTHING
-            self.set_field(atom, target.name, value if strong else join(known, value))
-        elif isinstance(atom, Class):
-            atom.attributes[target.name] = join(atom.attributes.get(target.name, NOTHING), value)
-
-    @abstractmethod
-    def momentum_set(self, atom: Atom, target: ir.Attr, value: Value) -> None: ...
-
-    @abstractmethod
-    def set_flag(self, module: Instance | Mystery, value: Value, target: ir.Attr, part: Part | None = None) -> None:
-        """``module.training = value``, or the same for some ``part`` of it."""
-
-    @abstractmethod
-    def freeze(self, variables: Variables, value: Value, node: ir.Expr) -> None:
-        """``parameter.requires_grad = value``."""
-
-    def _unpacked(self, value: Value, position: int, count: int) -> Value:
-        found: Value = NOTHING
-        for atom in value:
-            if isinstance(atom, Tuple) and len(atom.items) == count:
-                found |= atom.items[position]
-            elif isinstance(atom, Instance) and atom.kind == "builtins.list":
-                found |= self.elements(frozenset({atom})) or UNKNOWN
-            elif isinstance(atom, Tensor):
-                found |= frozenset({atom})
-            elif isinstance(atom, Mystery):
-                found |= frozenset({self.part_of_mystery(atom, repr(position))})
-            else:
-                found |= UNKNOWN
-        return found or UNKNOWN
-
-
-def _bound_to_class(value: Value, cls: Class) -> Value:
-    """Class methods get the class that they are taken from."""
-    first = ((frozenset[Atom]({cls}), ir.Opaque()),)
-
-    def bound(atom: Atom) -> Atom:
-        taken = isinstance(atom, Function) and "classmethod" in atom.decorators
-        return Partial(frozenset({atom}), first, ()) if taken else atom
-
-    return frozenset(bound(atom) for atom in value)
-
-
-def _bound(value: Value, receiver: Instance) -> Value:
-    if receiver.cls is not None:
-        value = _bound_to_class(value, receiver.cls)
-    return frozenset(
-        BoundFunction(atom, receiver)
-        if isinstance(atom, Function) and not atom.decorators & {"staticmethod", "classmethod"}
-        else atom
-        for atom in value
-    )
-
-
-def _span(node: ir.Expr) -> Span | None:
-    return node.span if isinstance(node, (ir.Attr, ir.Call)) else None
-
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -611,8 +340,3 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_BUILTINS = frozenset(
-    {"print", "len", "list", "tuple", "dict", "set", "zip", "enumerate", "range", "isinstance", "issubclass", "super",
-     "getattr", "setattr", "hasattr", "reversed", "sorted", "map", "filter", "next", "iter", "str", "int", "float",
-     "repr", "type", "sum", "max", "min", "any", "all", "abs", "round", "id", "object", "open", "vars", "callable"}
-)  # fmt: skip

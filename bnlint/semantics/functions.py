@@ -9,9 +9,9 @@ from bnlint.frameworks import functions as known
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import NONE_GIVEN, Arguments
-from bnlint.semantics.expressions import Expressions
 from bnlint.semantics.frames import Context, Frame
 from bnlint.semantics.state import UNKNOWN_MODE, join_all
+from bnlint.semantics.targets import Targets
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -32,7 +32,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Functions(Expressions):
+class Functions(Targets):
     """Adds ``run_function`` and ``instantiate``."""
 
     @abstractmethod

@@ -6,7 +6,7 @@ from bnlint.frameworks import functions as known
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.libraries import Libraries
-from bnlint.semantics.objects import merge_layers
+from bnlint.semantics.passes import merge_layers
 from bnlint.semantics.state import Mode
 from bnlint.semantics.values import (
     NOTHING,
