@@ -18,7 +18,8 @@ INFERENCE_MARKS = Pattern(
     r"no_grad|inference_mode|set_grad_enabled|"
     r"(?:\b|_)(?!(?<=\.)eval\(\s*\))(?!validate_(?:arg|input|param|config|option|kwarg|env|shape|type))"
     r"(?i:test(?:s|ing|er)?|(?:val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?)[ \t]*\(|"
-    r"(?<!def )(?:\b|_)(?i:test)_\w*[ \t]*\(|"  # called; what is defined under such a name is a test of code
+    # Called; what is defined under such a name is a test of code, and what makes a test tests nothing.
+    r"(?<!def )(?<!get)(?<!gen)(?<!load)(?<!make)(?<!build)(?<!create)(?:\b|_)(?i:test)_\w*[ \t]*\(|"
     r"[a-z](?:Val|(?:Test|Valid|Validate|Eval|Evaluate|Infer|Inference|Predict)(?:[A-Z_]\w*)?)[ \t]*\(|"
     r"(?i:(?:test|val|valid|validation|eval)_?(?:loader|set|data|dl\b|ds\b|iter|gen\b))|"
     r"\b(?i:[xy]_?(?:tests?|val|valid)|valids|testing\w*)\b|"
@@ -53,6 +54,8 @@ _POSITIONAL = r"(?!\w+\s*=[^=])[^()\s*]"
 POSITIONAL_EPS_MARKS = _NORM_CALL + _ARGUMENT + _POSITIONAL + r"|LazyBatchNorm\dd\(\s*" + _POSITIONAL
 #: A momentum by name, or where it may stand by its position.
 MOMENTUM_MARKS = r"momentum|\bdecay\s*=|" + _NORM_CALL + _ARGUMENT + _POSITIONAL
+#: What tells that this is no optimiser's momentum.
+NORM_MARKS = r"(?i:norm|bn)|\.momentum[ \t]*="
 #: For rules that speak of a script's own top-level code, which is always run.
 SCRIPT_ONLY = r"(?!)"
 # Arguments that change nothing that an experiment measures, or that it sets itself.

@@ -66,7 +66,7 @@ class TorchMomentumKerasStyle(Rule):
     )
     needle_pattern: ClassVar[str] = r"\.(?:7[5-9]|[89])|1\.?0?\s*-"
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
+    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for copied in copied_momenta(file, "torch"):

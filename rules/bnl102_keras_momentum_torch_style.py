@@ -64,7 +64,7 @@ class KerasMomentumTorchStyle(Rule):
     )
     needle_pattern: ClassVar[str] = r"\.(?:[01]|2[0-5]?\b)|1\.?0?\s*-|\de-\d"
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS,)
+    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for copied in copied_momenta(file, "keras"):
