@@ -13,17 +13,27 @@ from bnlint.semantics.intent import words
 from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
 from bnlint.source.marks import Pattern
 
-#: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``.
+#: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``. Alternatives
+#: begin with letters, which is what makes a search fast; what must stand before them is looked at behind the first.
+_WORD = r"(?<![^\W_].)"  # begins a word of a name
+_NAME = r"(?<!\w.)"  # begins a name
+_CALL = r"[ \t]*\("
+_OF_DATA = r"_?(?i:loader|set|data|dl\b|ds\b|iter|gen\b)"
+_CAMEL_WORDS = ("Test", "Val", "Valid", "Validate", "Eval", "Evaluate", "Infer", "Inference", "Predict")
+_CAMEL = "|".join(rf"{word}(?<=[a-z]{word})" for word in _CAMEL_WORDS)
 INFERENCE_MARKS = Pattern(
     r"no_grad|inference_mode|set_grad_enabled|"
-    r"(?:\b|_)(?!(?<=\.)eval\(\s*\))(?!validate_(?:arg|input|param|config|option|kwarg|env|shape|type))"
-    r"(?i:test(?:s|ing|er)?|(?:val|valid|validat\w+|eval\w*|infer\w*|predict\w*)(?:_\w*)?)[ \t]*\(|"
+    rf"[tT]{_WORD}(?i:est(?:s|ing|er)?){_CALL}|"
     # Called; what is defined under such a name is a test of code, and what makes a test tests nothing.
-    r"(?<!def )(?<!get)(?<!gen)(?<!load)(?<!make)(?<!build)(?<!create)(?:\b|_)(?i:test)_\w*[ \t]*\(|"
-    r"[a-z](?:Val|(?:Test|Valid|Validate|Eval|Evaluate|Infer|Inference|Predict)(?:[A-Z_]\w*)?)[ \t]*\(|"
-    r"(?i:(?:test|val|valid|validation|eval)_?(?:loader|set|data|dl\b|ds\b|iter|gen\b))|"
-    r"\b(?i:[xy]_?(?:tests?|val|valid)|valids|testing\w*)\b|"
-    r"(?i:loader|data|set|iter)s?_(?:test|val|valid|eval)",
+    rf"[tT]{_WORD}(?<!def .)(?<!def _.)(?<!get_.)(?<!gen_.)(?<!load_.)(?<!make_.)(?<!build_.)(?<!create_.)"
+    rf"(?i:est)_\w*{_CALL}|"
+    rf"[vV]{_WORD}(?i:al(?:id(?!ate_(?:arg|input|param|config|option|kwarg|env|shape|type))(?:at\w+)?)?(?:_\w*)?){_CALL}|"
+    rf"[eE]{_WORD}(?!(?<=\.e)val\(\s*\))(?i:val\w*){_CALL}|"
+    rf"[iI]{_WORD}(?i:nfer\w*){_CALL}|[pP]{_WORD}(?i:redict\w*){_CALL}|"
+    rf"(?:{_CAMEL})(?:(?<!Val)[A-Z_]\w*)?{_CALL}|"
+    rf"[tT](?i:est){_OF_DATA}|[vV](?i:al(?:id(?:ation)?)?){_OF_DATA}|[eE](?i:val){_OF_DATA}|"
+    rf"[xXyY]{_NAME}_?(?i:tests?|val|valid)\b|[vV]{_NAME}(?i:alids)\b|[tT]{_NAME}(?i:esting\w*)\b|"
+    r"(?:[lL](?i:oader)|[dD](?i:ata)|[sS](?i:et)|[iI](?i:ter))s?_(?:test|val|valid|eval)",
     (
         *("no_grad", "set_grad_enabled", "test", "valid", "eval", "infer", "predict"),
         *("val(", "val ", "val\t", "val_", "_val", "xval", "yval"),  # short of "value"
@@ -32,10 +42,9 @@ INFERENCE_MARKS = Pattern(
 )
 #: What it must contain to train one, by itself or by a function that it calls.
 TRAINING_MARKS = Pattern(
-    r"\bbackward\(|\.step\(|"
-    r"(?<![.\w])(?:train|training|fit)[ \t]*\(|"
-    r"\b(?!get_|is_|load_|create_|build_|make_|prepare_)\w*(?:train|training|epoch)_\w+\(|"
-    r"\b\w+_(?:train|epochs?)\(|\.(?:fit|epoch)\(|"
+    r"backward\(|\.step\(|[tf](?<![.\w].)(?:rain|raining|it)[ \t]*\(|"
+    r"(?:train|epoch)(?<!get_.....)(?<!is_.....)(?<!load_.....)(?<!create_.....)(?<!build_.....)(?<!make_.....)_\w+\(|"
+    r"training_(?:step|epoch|loop|iter|pass|phase|round)\w*\(|_(?:train|epochs?)\(|\.(?:fit|epoch)\(|"
     r"\.train\((?!\)|True|False|mode|self\.|not |is_|\w*training\))",
     ("backward(", ".step(", "train", "fit", "epoch"),
 )

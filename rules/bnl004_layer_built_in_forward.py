@@ -91,7 +91,7 @@ class LayerBuiltInForward(Rule):
             rf"(?:{_LAYER}|(?<![\w.])[A-Z]\w*\({_ARGUMENTS}\()"
             rf"|{_LAYER}{_ARGUMENTS}\("
             rf"|(?<![\w.])(\w+)[ \t]*=[ \t]*[\w.]*{_LAYER}(?s:.{{0,1500}}?)(?<![\w.])\1\(",
-            ("def forward", "def __call__", "batchnorm", "instancenorm", "dropout"),
+            (")(", "batchnorm", "instancenorm", "dropout"),
         ),
     )
 

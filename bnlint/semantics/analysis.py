@@ -42,7 +42,9 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
         relevant = _relevant(source, marks)
         follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
-        for depth in DEPTHS:
+        # A library's functions are each on their own; a program may be too large as a whole, and right at its top.
+        program = any(segment.role is Role.CODE for segment in relevant)
+        for depth in DEPTHS if program else DEPTHS[:1]:
             interpreter = Interpreter(source, project)
             interpreter.max_depth = depth
             if not follows_modes:
