@@ -73,11 +73,11 @@ class BrokenModeOverride(Rule):
         (b"def train", b"def eval", b"self.train", b"self.eval"),
         (b"class ",),
     )
-    needle_pattern: ClassVar[str] = r"\n[ \t]+def (?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=[^=]"
+    needle_pattern: ClassVar[str] = r"\n[ \t]+def (?:train|eval)[ \t]*\(|self\.(?:train|eval)[ \t]*=[^=]"
     callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (
-        r"(?m:^)[ \t]+def (?:train|eval)[ \t]*\(|\bself\.(?:train|eval)[ \t]*=(?!=)",
+        r"(?m:^)[ \t]+def (?:train|eval)[ \t]*\(|self\.(?:train|eval)[ \t]*=(?!=)",
         r"(?m:^)[ \t]*class[ \t]+\w+[ \t]*\(\s*(?!object\b|\))",
     )
 

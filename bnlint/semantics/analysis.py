@@ -28,7 +28,7 @@ _ROUNDS = 2
 _SETS_A_MODE = re.compile(r"\.\s*(?:eval|train|training)\b|\b(?:is_)?training\s*=")
 #: With this, a class trains what it is made of.
 _TRAINS = re.compile(r"\b(?:training_step|requires_grad|backward)\b")
-#: Enough for ``MAX_DEPTH`` of the parser times the frames that one level of nesting takes here.
+#: Enough for the deepest tree that is parsed, times the frames that one level of nesting takes here.
 _RECURSION_LIMIT = 20_000
 
 
@@ -39,7 +39,11 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
     as those need them. Gives up (``complete`` is false) on huge files. Raises ``FileError`` where libcst fails.
     """
     with _deep_recursion():
-        relevant = _relevant(source, marks)
+        relevant = list(source.segments)
+        if marks is not None:
+            marked = {mark: _marked(mark, source) for mark in marks}
+            marks = [mark if on else mark._replace(excuse=None) for mark, on in marked.items()]
+            relevant = _relevant(source, dict(zip(marks, marked.values(), strict=True)))
         follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
         # A library's functions are each on their own; a program may be too large as a whole, and right at its top.
@@ -58,14 +62,18 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
     return interpreter.facts
 
 
-def _relevant(source: Source, marks: Sequence[Mark] | None) -> list[Segment]:
-    """The statements that hold a mark, and those that name a function or class which does: they may call it."""
-    if marks is None:
-        return list(source.segments)
-    alone = {s for s in source.segments if any(mark.is_on(s.code) for mark in marks if not mark.callers)}
-    found = {s for s in source.segments if any(_is_on(mark, s, source) for mark in marks if mark.callers)}
-    excused = [mark for mark in marks if mark.excuse and any(mark.is_on(segment.code) for segment in found)]
-    found |= {segment for segment in source.segments if any(mark.excuses(segment.code) for mark in excused)}
+def _marked(mark: Mark, source: Source) -> set[Segment]:
+    if not mark.callers:
+        return {segment for segment in source.segments if mark.is_on(segment.code)}
+    return {segment for segment in source.segments if _is_on(mark, segment, source)}
+
+
+def _relevant(source: Source, marked: dict[Mark, set[Segment]]) -> list[Segment]:
+    """The statements that hold a mark, what excuses it, and those that name a function or class which holds one: they
+    may call it."""
+    alone = {segment for mark, on in marked.items() if not mark.callers for segment in on}
+    found = {segment for mark, on in marked.items() if mark.callers for segment in on}
+    found |= {segment for segment in source.segments if any(mark.excuses(segment.code) for mark in marked)}
     names: set[str] = set()
     defining = (Role.DEFINITION, Role.ASSIGNMENT)
     while more := {name for segment in found if segment.role in defining for name in segment.binds} - names:
@@ -78,7 +86,7 @@ def _is_on(mark: Mark, segment: Segment, source: Source) -> bool:
     """Whether a statement has all that a mark asks for, by itself or in what it names (``net = Net().cuda()``)."""
     if mark.is_on(segment.code):
         return True
-    if len(mark.patterns) < 2 or segment.role is not Role.DEFINITION or not mark.may_be_on(segment.code):
+    if len(mark.patterns) < 2 or segment.role is not Role.DEFINITION or not mark.patterns[0].is_in(segment.code):
         return False
     words = _words(segment.code)
     code = (Role.ASSIGNMENT, Role.CODE)
