@@ -145,11 +145,11 @@ class Machine(ABC):
             elif segment not in scope.done:
                 scope.done.add(segment)
                 self._define(scope, segment)
-        scope.pending.discard(name)
         if name not in scope.defined and not scope.source.binding.get(name):
-            found = self.from_star_import(scope, name)
+            found = self.from_star_import(scope, name)  # still pending: files may import each other
             if found is not None:
                 scope.defined[name] = found
+        scope.pending.discard(name)
         return scope.defined.get(name)
 
     @abstractmethod
