@@ -11,7 +11,7 @@ from bnlint.rule import Rule
 from bnlint.semantics import ir
 from bnlint.semantics.events import BuiltInForward, FileFacts
 from bnlint.semantics.intent import is_test_file, words
-from bnlint.semantics.overrides import nodes
+from bnlint.semantics.ir import nodes
 from bnlint.semantics.values import Instance, only_constant
 from bnlint.source.marks import Pattern
 

@@ -6,8 +6,8 @@ import re
 
 from bnlint.finding import Location
 from bnlint.semantics import events, ir
+from bnlint.semantics.ir import nodes
 from bnlint.semantics.lifecycle import Lifecycle
-from bnlint.semantics.overrides import nodes
 from bnlint.semantics.project import Project
 from bnlint.semantics.values import (
     NOTHING,

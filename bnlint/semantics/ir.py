@@ -7,6 +7,7 @@ call inside it still happens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bnlint.source.positions import Span
@@ -302,3 +303,17 @@ def dotted(expr: Expr) -> str | None:
     if not isinstance(expr, Name):
         return None
     return ".".join([expr.id, *reversed(names)])
+
+
+def nodes(tree: object, *, nested: bool = True) -> Iterator[Expr | Stmt | Arg | Param]:
+    """All nodes of a tree, in its order; those of functions defined in it only if ``nested``."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (Expr, Stmt, Arg, Param)):
+            yield node
+            if not nested and isinstance(node, (FunctionDef, Lambda)):
+                continue
+            stack += reversed([getattr(node, name) for name in node.__match_args__])
+        elif isinstance(node, tuple) and not isinstance(node, Span):
+            stack += reversed(node)

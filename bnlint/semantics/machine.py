@@ -28,6 +28,7 @@ from bnlint.semantics.values import (
     Tape,
     Tuple,
     Value,
+    join,
 )
 from bnlint.source.parse import Role, Segment, Source
 from bnlint.source.positions import Span
@@ -140,7 +141,7 @@ class Machine(ABC):
         segments = [segment for segment in scope.source.binding.get(name, ()) if self.is_on_demand(scope, segment)]
         scope.pending.add(name)
         for segment in segments:
-            if segment.role is Role.IMPORT:
+            if segment.role is Role.IMPORT or (scope.imported and name in segment.imported):
                 self._define_import(scope, segment, name)
             elif segment not in scope.done:
                 scope.done.add(segment)
@@ -165,13 +166,17 @@ class Machine(ABC):
     def imported(self, qualified: str, member: bool) -> Value: ...
 
     def _define_import(self, scope: Scope, segment: Segment, name: str) -> None:
-        """Follow an import for one of the names that it binds."""
+        """Follow an import for one of the names that it binds; the imports, where they are alternatives."""
         frame, self.frame = self.frame, scope.frame
-        for statement in self.statements_of(scope, segment):
+        found: Value = NOTHING
+        for statement in ir.nodes(self.statements_of(scope, segment), nested=False):
             if isinstance(statement, ir.Import):
                 for local, qualified in statement.bindings:
                     if local == name:
-                        scope.defined[name] = self.imported(qualified, statement.member)
+                        value = self.imported(qualified, statement.member)
+                        found = value if segment.role is Role.IMPORT else join(found, value)
+        if found:
+            scope.defined[name] = found
         self.frame = frame
 
     def _define(self, scope: Scope, segment: Segment) -> None:

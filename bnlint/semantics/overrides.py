@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bnlint.semantics import ir
+from bnlint.semantics.ir import nodes
 from bnlint.semantics.values import Class, Function
 from bnlint.source.positions import Span
 
@@ -52,20 +53,6 @@ class _ModeCall:
     node: ir.Call
     of: str
     wanted: bool | None
-
-
-def nodes(tree: object, *, nested: bool = True) -> Iterator[ir.Expr | ir.Stmt | ir.Arg | ir.Param]:
-    """All nodes of a tree, in its order; those of functions defined in it only if ``nested``."""
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, (ir.Expr, ir.Stmt, ir.Arg, ir.Param)):
-            yield node
-            if not nested and isinstance(node, (ir.FunctionDef, ir.Lambda)):
-                continue
-            stack += reversed([getattr(node, name) for name in node.__match_args__])
-        elif isinstance(node, tuple) and not isinstance(node, Span):
-            stack += reversed(node)
 
 
 def faults_of(cls: Class) -> Iterator[Fault]:

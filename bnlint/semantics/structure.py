@@ -12,7 +12,8 @@ from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.containers import Containers
 from bnlint.semantics.frames import Frame
-from bnlint.semantics.overrides import Fault, faults_of, nodes
+from bnlint.semantics.ir import nodes
+from bnlint.semantics.overrides import Fault, faults_of
 from bnlint.semantics.passes import merge_layers
 from bnlint.semantics.project import Project
 from bnlint.semantics.values import (

@@ -48,6 +48,7 @@ class Segment:
     its text without docstrings and lines of comments.
 
     ``imports`` are the modules that it imports and ``stars`` those of its star imports, with their leading dots.
+    ``imported`` are the names that nothing but imports in it gives a value.
     """
 
     line: int
@@ -57,6 +58,7 @@ class Segment:
     binds: frozenset[str]
     imports: frozenset[str] = frozenset()
     stars: tuple[str, ...] = ()
+    imported: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,14 +194,17 @@ def _segment(group: list[ast.stmt], lines: list[str], code_lines: list[str]) -> 
     text = "\n".join(lines[first - 1 : last]) + "\n"
     code = "\n".join(code_lines[first - 1 : last]) + "\n"
     code = text if code == text else code  # one string in memory
-    return Segment(first, text, code, role, frozenset(names.binds), frozenset(names.imports), tuple(names.stars))
+    imported = frozenset(names.imported - names.binds)
+    binds = frozenset(names.binds | imported)
+    return Segment(first, text, code, role, binds, frozenset(names.imports), tuple(names.stars), imported)
 
 
 class _Names:
     """The names that statements bind in the scope they stand in, and what they import."""
 
     def __init__(self) -> None:
-        self.binds: set[str] = set()
+        self.binds: set[str] = set()  # other than by an import
+        self.imported: set[str] = set()
         self.imports: set[str] = set()
         self.stars: list[str] = []
 
@@ -210,12 +215,12 @@ class _Names:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 self.binds.add(node.name)
             elif isinstance(node, ast.Import):
-                self.binds.update((alias.asname or alias.name).split(".", 1)[0] for alias in node.names)
+                self.imported.update((alias.asname or alias.name).split(".", 1)[0] for alias in node.names)
                 self.imports.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 module = "." * node.level + (node.module or "")
                 names = [alias.asname or alias.name for alias in node.names]
-                self.binds.update(name for name in names if name != "*")
+                self.imported.update(name for name in names if name != "*")
                 self.imports.add(module)
                 if "*" in names:
                     self.stars.append(module)
