@@ -341,7 +341,8 @@ class FileFacts:
     ``mode_managed`` torch modules that get a ``.train()`` or ``.eval()`` anywhere in the file, ``optimised``
     those whose parameters are taken anywhere. ``buffers_read`` are modules whose ``buffers()`` are taken,
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
-    step. ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
+    step. ``modes_saved`` are modules whose ``training`` is kept in a variable, with the calls that lead there.
+    ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
     """
 
     path: str
@@ -372,6 +373,7 @@ class FileFacts:
     put_in_train: set[Instance | Mystery] = field(default_factory=set)
     put_in_eval: dict[Instance | Mystery, TraceStep] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
+    modes_saved: set[tuple[Instance | Mystery, tuple[TraceStep, ...]]] = field(default_factory=set)
 
 
 def numbers(value: Value) -> tuple[list[Constant], bool]:

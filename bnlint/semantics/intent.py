@@ -84,6 +84,8 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
     step = forward.mode.train
     if forward.discarded and step is not None and step.location != forward.target.location:
         return None  # train() was called and no output is kept: all that is wanted are the statistics
+    if step is not None and step.calls == where.calls and (forward.target, where.calls) in facts.modes_saved:
+        return None  # the mode is kept, train() called, and the mode restored: nobody does that by mistake
     if forward.is_self or is_test_code(facts, forward, data) or is_deliberate(forward):
         return None
     if {"forward", "training_step", "__init__"} & set(where.functions):

@@ -79,7 +79,7 @@ class Passes(Functions):
                 training_default=_training_default(target),
                 edge=self._edge(node),
                 needs_comma=bool(node.args) and not node.trailing_comma,
-                discarded=isinstance(self.statement, ir.ExprStmt) and self.statement.value is node,
+                discarded=self._is_discarded(node),
                 sole_layer=self._is_sole_layer(target, layers),
                 guards=self.state.guards,
                 inputs=frozenset(origin for tensor in tensors for origin in tensor.origins),
@@ -91,6 +91,18 @@ class Passes(Functions):
             self.facts.forwards.append(event)
         through |= {target} if keras and isinstance(target, Instance) else frozenset()
         return frozenset({Tensor("unknown", frozenset({event}), through)})
+
+    def _is_discarded(self, node: ir.Call) -> bool:
+        """Whether nothing reads what a call returns: no name gets it, or one that its function never reads."""
+        match self.statement:
+            case ir.ExprStmt(value=value):
+                return value is node
+            case ir.Assign(targets=(ir.Name(id=name),), value=value) if value is node and self.frame.function:
+                body = self.frame.function.node.body
+                reads = [n for n in ir.nodes(body) if isinstance(n, ir.Name) and n.id == name]
+                binds = [n for n in ir.nodes(body) if isinstance(n, ir.Assign) and ir.Name(name) in n.targets]
+                return len(reads) == len(binds)
+        return False
 
     def frozen_parts(self, target: Instance | Mystery) -> frozenset[events.Freeze]:
         """The parts of what runs whose parameters get no gradients."""

@@ -14,6 +14,7 @@ from bnlint.semantics.values import (
     Instance,
     Mystery,
     Part,
+    SavedMode,
     Tensor,
     Tuple,
     Value,
@@ -31,6 +32,9 @@ class Targets(Expressions):
         match target:
             case ir.Name(id=name):
                 self.bind(name, value)
+                for atom in value:
+                    if isinstance(atom, SavedMode) and isinstance(atom.module, (Instance, Mystery)):
+                        self.facts.modes_saved.add((atom.module, self.surroundings().calls))
             case ir.Display(items=items):
                 for position, item in enumerate(items):
                     self.assign_target(item, self._unpacked(value, position, len(items)))
