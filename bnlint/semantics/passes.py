@@ -107,10 +107,10 @@ class Passes(Functions):
     def frozen_parts(self, target: Instance | Mystery) -> frozenset[events.Freeze]:
         """The parts of what runs whose parameters get no gradients."""
         assert self.state is not None
-        if not self.facts.freezes:
+        if not self.state.freezes:
             return frozenset()
         parts = {part for part, _ in self.parts(target)[0]}
-        return frozenset(freeze for freeze in self.facts.freezes if freeze.owner in parts and not freeze.undone)
+        return frozenset(freeze for freeze in self.state.freezes if freeze.owner in parts and not freeze.undone)
 
     def _is_sole_layer(self, target: Instance | Mystery, layers: list[events.Layer]) -> bool:
         if len(layers) != 1 or not layers[0].certain:
@@ -128,6 +128,7 @@ class Passes(Functions):
         return self.location(Span(end_line, end_column - 1, end_line, end_column - 1))
 
     def freeze(self, variables: Variables, value: Value, node: ir.Expr) -> None:
+        assert self.state is not None
         is_known, flag = only_constant(value)
         if is_known and flag is False and any(came_true and _OF_NO_NORM.search(w) for w, came_true in self.name_tests):
             return  # parameters are chosen by name, and those of a BatchNorm have others
@@ -139,6 +140,7 @@ class Passes(Functions):
                 event = events.Freeze(at, variables.owner, parts, self.surroundings())
                 self.remember(key, event)
                 self.facts.freezes.append(event)
+            self.state.freezes |= {event}
         else:
             thawed = {part for part, _ in self.parts(variables.owner)[0]}
             for freeze in self.facts.freezes:

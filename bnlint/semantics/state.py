@@ -7,6 +7,7 @@ is set on one path and a forward pass that runs on the other have nothing to do 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics.layered import Layered
@@ -151,16 +152,19 @@ def _speaks_of(name: str, changed: str) -> bool:
 @dataclass(slots=True)
 class State:
     """``slots`` maps (frame or object, name) to a value. ``doubtful`` holds, for attributes and collections, what only
-    some of the joined paths put there. ``guarded`` are the modules whose mode may depend on a test."""
+    some of the joined paths put there. ``guarded`` are the modules whose mode may depend on a test, ``freezes`` the
+    events of parameters whose gradients were switched off on the way."""
 
     slots: Layered[tuple[object, str], Value] = field(default_factory=Layered)
     modes: Layered[Atom, Mode] = field(default_factory=Layered)
     doubtful: Layered[tuple[object, str], Value] = field(default_factory=Layered)
     guards: Guards = NO_GUARDS
     guarded: set[Atom] = field(default_factory=set)  # shared by all copies: those of one path count on all
+    freezes: frozenset[Any] = frozenset()
 
     def copy(self) -> State:
-        return State(self.slots.copy(), self.modes.copy(), self.doubtful.copy(), self.guards, self.guarded)
+        copies = self.slots.copy(), self.modes.copy(), self.doubtful.copy()
+        return State(*copies, self.guards, self.guarded, self.freezes)
 
     def join(self, other: State) -> State:
         """The state after either of two paths; ``other`` is used up."""
@@ -183,7 +187,7 @@ class State:
             elif mode is not None and known is not None and known != mode:
                 both = modes[module] = mode.under(mine_only).join(known.under(theirs_only))
                 self._note(module, both)
-        return State(slots, modes, doubtful, common, self.guarded)
+        return State(slots, modes, doubtful, common, self.guarded, self.freezes | other.freezes)
 
     def set_mode(self, module: Atom, mode: Mode) -> None:
         self.modes[module] = mode
