@@ -66,7 +66,10 @@ class Control(Tests):
         value = self.evaluate(node.test)
         truth = self.truth_on_this_path(node.test, value)
         if truth is not None:
+            asked = self.asked
+            self.asked = truth and any("train" in name.lower() for name in names_in(node.test))
             self.run_block(node.body if truth else node.orelse)
+            self.asked = asked
             return
         narrowed = self.narrowed
         self.narrowed = {**narrowed, **self.narrowing(node.test)}

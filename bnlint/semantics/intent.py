@@ -27,6 +27,11 @@ _INFERENCE = frozenset(
 )  # fmt: skip
 _DATA_WORD = re.compile(r"[xy]?(train|test|val|valid|eval)(loader|set|data|dataset|dataloader|dl|ds|iter|gen)?s?")
 _DATA_NOUNS = frozenset({"loader", "dataloader", "dataset", "data", "set", "iter", "iterator", "images", "batches"})
+# Numbers of the like, not data.
+_OF_NO_DATA = frozenset(
+    {"iteration", "iterations", "interval", "step", "steps", "epoch", "epochs", "freq", "frequency", "every", "ratio",
+     "size", "num", "loss", "losses", "acc", "accuracy", "score", "best"}
+)  # fmt: skip
 # On its own "val" is as often short for "value", "valid" a mask, "eval" the built-in.
 _AMBIGUOUS_ALONE = frozenset({"val", "valid", "eval", "predict", "prediction", "predictions"})
 
@@ -84,8 +89,11 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
     step = forward.mode.train
     if forward.discarded and step is not None and step.location != forward.target.location:
         return None  # train() was called and no output is kept: all that is wanted are the statistics
-    if step is not None and step.calls == where.calls and (forward.target, where.calls) in facts.modes_saved:
-        return None  # the mode is kept, train() called, and the mode restored: nobody does that by mistake
+    if step is not None and step.calls == where.calls:
+        if (forward.target, where.calls) in facts.modes_saved:
+            return None  # the mode is kept, train() called, and the mode restored: nobody does that by mistake
+        if step.asked:
+            return None  # a caller says that it is to be run in train mode
     if forward.is_self or is_test_code(facts, forward, data) or is_deliberate(forward):
         return None
     if {"forward", "training_step", "__init__"} & set(where.functions):
@@ -213,6 +221,6 @@ def _data_purpose(name: str) -> str | None:
         kinds.add("inference")
     if len(parts) > 1 and parts & {"validation", "evaluation", "testing", "inference"}:
         kinds.add("inference")
-    if len(parts) == 1 and parts & _AMBIGUOUS_ALONE:
+    if parts & _OF_NO_DATA or (len(parts) == 1 and parts & _AMBIGUOUS_ALONE):
         return None
     return kinds.pop() if len(kinds) == 1 else None

@@ -65,6 +65,7 @@ class Machine(ABC):
         self.before_raise = self.state.copy()
         self.narrowed: dict[str, str] = {}  # names that an enclosing ``if isinstance(...)`` shows to be a layer
         self.name_tests: tuple[tuple[str, bool], ...] = ()  # the words in the tests around, and how those came out
+        self.asked = False  # whether this is the true branch of a test that names training
         self.tested: set[tuple[object, str]] = set()  # names that a guard may speak of
         self.statement: ir.Stmt | None = None
         self.block: Span | None = None

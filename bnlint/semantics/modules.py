@@ -119,7 +119,7 @@ class Modules(Machine):
         assert self.state is not None
         loops = tuple(loop.location for loop in self.loops)
         calls = tuple(frame.call for frame in reversed(list(self.frame.chain())) if frame.call is not None)
-        return Way(TraceStep(self.location(span), what), by, loops, guards | self.state.guards, calls)
+        return Way(TraceStep(self.location(span), what), by, loops, guards | self.state.guards, calls, asked=self.asked)
 
     def set_mode(self, whole: Instance | Mystery, mode: Mode, kinds: frozenset[str] = frozenset()) -> None:
         """What ``whole.train(...)`` and ``whole.eval()`` do: the mode of everything registered in it.

@@ -57,7 +57,8 @@ class Way:
     """How a module came into a mode: the step, whose ``train()`` or ``eval()`` it was (``by``, None for the mode that
     it was built in), the loops around that call, and the guards under which it happened.
 
-    ``calls`` are the calls that led there. ``thawed`` is the ``eval()`` of a part alone that this ``train()`` of the
+    ``calls`` are the calls that led there. ``asked`` tells that a test of something named after training came out true
+    just before. ``thawed`` is the ``eval()`` of a part alone that this ``train()`` of the
     whole undid.
     """
 
@@ -67,6 +68,7 @@ class Way:
     guards: Guards = NO_GUARDS
     calls: tuple[TraceStep, ...] = ()
     thawed: Way | None = None
+    asked: bool = False
 
     @property
     def location(self) -> Location:
