@@ -12,7 +12,7 @@ from bnlint.semantics import ir
 from bnlint.semantics.events import BuiltInForward, FileFacts
 from bnlint.semantics.intent import is_test_file, words
 from bnlint.semantics.ir import nodes
-from bnlint.semantics.values import Instance, only_constant
+from bnlint.semantics.values import Function, Instance, only_constant
 from bnlint.source.marks import Pattern
 
 _LAYER = r"(?:BatchNorm\dd|SyncBatchNorm|InstanceNorm\dd|(?:Feature)?(?:Alpha)?Dropout\d?d?)\("
@@ -137,7 +137,17 @@ def _is_meant(built: BuiltInForward) -> bool:
     conditions = built.conditions
     if conditions is not None and (built.kept or _tells_mode(conditions)):
         return True
+    if conditions and _is_at_the_callers_wish(built, conditions):
+        return True
     return bool(_MEANT & (words(built.cls.name) | words(built.forward.receiver or "")))
+
+
+def _is_at_the_callers_wish(built: BuiltInForward, conditions: frozenset[str]) -> bool:
+    """Whether it only drops values, and only where an argument of forward says so: a perturbation that is meant."""
+    if not all(support.is_dropout(layer) for layer in built.layers):
+        return False
+    methods = [atom for atom in built.cls.lookup(built.method) or () if isinstance(atom, Function)]
+    return any(param.name in conditions for method in methods for param in method.node.params[1:])
 
 
 def _follows_mode(layer: Instance) -> bool:

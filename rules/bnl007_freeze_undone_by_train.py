@@ -10,6 +10,7 @@ from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Layer
 from bnlint.semantics.intent import is_test_file, modes_in_training
+from bnlint.semantics.values import Instance
 from bnlint.source.marks import Pattern
 
 
@@ -102,6 +103,9 @@ class FreezeUndoneByTrain(Rule):
 
 def _is_thawed(layer: Layer) -> bool:
     mode = layer.mode
+    whole = mode.train.by if mode is not None and mode.train is not None else None
+    if isinstance(whole, Instance) and whole.cls is not None and whole.cls.lookup("train"):
+        return False  # a train() of its own, which may well freeze again what it thaws
     return (
         support.is_batchnorm(layer.instance)
         and support.is_mode_dependent(layer.instance)

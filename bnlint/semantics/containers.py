@@ -24,7 +24,7 @@ from bnlint.source.positions import Span
 #: What registers modules that it is given, as far as a name tells.
 _REGISTERS = frozenset(
     {"Sequential", "ModuleList", "ModuleDict", "add_module", "register_module", "setattr", "_modules", "__dict__",
-     "__setattr__", "__init__"}
+     "__setattr__", "__init__", "exec"}
 )  # fmt: skip
 #: What may be given a collection without keeping it, or hands it on as it is.
 _LOOKS_AT = frozenset(

@@ -85,7 +85,7 @@ class Evidence:
 def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None:
     """Why this forward pass is inference; None where it is not, or where train mode may be meant."""
     where = forward.where
-    data = data_for_inference(forward)
+    data = None if forward.eager_input else data_for_inference(forward)  # what is made up is no data
     step = forward.mode.train
     if forward.discarded and step is not None and step.location != forward.target.location:
         return None  # train() was called and no output is kept: all that is wanted are the statistics
