@@ -8,11 +8,12 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, Freeze, Layer
-from bnlint.semantics.intent import is_deliberate, is_test_file, modes_in_training
+from bnlint.semantics.intent import is_deliberate, is_test_file, modes_in_training, words
 from bnlint.source.marks import Pattern
 
 # A teacher's statistics are to stay; those of a mean teacher are averages, and its parameters are written to.
 _FROZEN_ALL_THE_SAME = frozenset({"teacher"})
+_AVERAGES = frozenset({"ema", "momentum", "moco", "avg", "average", "averaged", "slow"})
 
 
 class FreezeByRequiresGrad(Rule):
@@ -77,7 +78,7 @@ class FreezeByRequiresGrad(Rule):
                 continue
             for freeze in sorted(forward.frozen, key=lambda freeze: freeze.location):
                 layers = [layer for layer in forward.layers if _moves(layer, freeze)]
-                if layers and not freeze.undone:
+                if layers and not freeze.undone and not _is_average(freeze):
                     yield self._report(forward, freeze, layers)
 
     def _report(self, forward: Forward, freeze: Freeze, layers: list[Layer]) -> Finding:
@@ -93,6 +94,11 @@ class FreezeByRequiresGrad(Rule):
             None,
             support.experiment("freeze-drift", "torch", (layer.instance for layer in layers), how="requires-grad"),
         )
+
+
+def _is_average(freeze: Freeze) -> bool:
+    """Whether names tell of a copy that follows another network by averaging, and gathers statistics of its own."""
+    return any(words(name) & _AVERAGES for name in freeze.names)
 
 
 def _moves(layer: Layer, freeze: Freeze) -> bool:

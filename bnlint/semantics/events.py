@@ -55,10 +55,11 @@ class Surroundings:
 
 @dataclass(eq=False)
 class Freeze:
-    """The gradients of a module's parameters are switched off. ``parts`` are the module and all in it at that point;
-    ``undone`` where they are switched on again."""
+    """The gradients of a module's parameters are switched off. ``names`` are those in the loop over them, or of the
+    module; ``parts`` are the module and all in it at that point; ``undone`` where they are switched on again."""
 
     location: Location
+    names: frozenset[str]
     owner: Instance | Mystery
     parts: frozenset[Instance | Mystery]
     where: Surroundings

@@ -137,7 +137,10 @@ class Passes(Functions):
             if event is None:
                 at = self.location(node.span if isinstance(node, (ir.Attr, ir.Call)) else None)
                 parts = frozenset(part for part, _ in self.parts(variables.owner)[0])
-                event = events.Freeze(at, variables.owner, parts, self.surroundings())
+                names = self.loops[-1].reads if self.loops else frozenset()
+                if isinstance(node, ir.Call) and isinstance(node.func, ir.Attr):
+                    names |= {ir.dotted(node.func.value) or ""}
+                event = events.Freeze(at, names, variables.owner, parts, self.surroundings())
                 self.remember(key, event)
                 self.facts.freezes.append(event)
             self.state.freezes |= {event}
