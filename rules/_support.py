@@ -65,7 +65,7 @@ POSITIONAL_EPS_MARKS = _NORM_CALL + _ARGUMENT + _POSITIONAL + r"|LazyBatchNorm\d
 MOMENTUM_MARKS = r"momentum|\bdecay\s*=|" + _NORM_CALL + _ARGUMENT + _POSITIONAL
 #: What tells that this is no optimiser's momentum.
 NORM_MARKS = (
-    r"(?i:batch_?norm|norm_?(?:layer|kwarg|arg|cfg|conf|func|act|op|type))|Norm\dd|(?<![a-zA-Z])(?i:bn)|BN|"
+    r"(?i:batch_?norm|norm_?(?:layer|kwarg|arg|cfg|conf|func|act|op|type))|Norm\dd|(?<![a-zA-Z])(?i:bn)[\d_.(]|BN|"
     r"\.momentum[ \t]*="
 )
 #: For rules that speak of a script's own top-level code, which is always run.
