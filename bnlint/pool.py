@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Sequence
 
 from bnlint.engine import FileResult, lint_file
@@ -15,27 +16,43 @@ ENOUGH = 300_000
 #: A file that concerns no rule is only parsed, by ``ast``: what a byte of it counts.
 _IDLE = 0.05
 #: Chunks for each worker: more keep all of them busy to the end, fewer share more of what is imported.
-_CHUNKS = 8
+_CHUNKS = 16
 
 _Results = Generator[FileResult, None, None]
 
 
 def lint_all(files: Sequence[SourceFile], rules: Sequence[Rule], jobs: int) -> _Results:
     """The results for the files, in their order, which do not depend on the number of ``jobs``."""
-    if jobs == 1 or len(files) == 1:
-        return _in_this_process(files, rules)
-    work = [_work(file, rules) for file in files]
-    if sum(work) < ENOUGH:
+    if jobs == 1 or len(files) == 1 or not _are_enough(files, rules):
         return _in_this_process(files, rules)
     from bnlint.workers import Pool  # multiprocessing takes a while to import
 
-    return Pool(files, rules, _chunks(work, sum(work) / (jobs * _CHUNKS))).results(jobs)
+    # How much work a file is shows only to who reads it, which is left to the workers.
+    sizes = [_size(file) for file in files]
+    return Pool(files, rules, _chunks(sizes, sum(sizes) / (jobs * _CHUNKS))).results(jobs)
 
 
 def _in_this_process(files: Iterable[SourceFile], rules: Sequence[Rule]) -> _Results:
     project = Project()
     for file in files:
         yield lint_file(file.path, file.shown, rules, project)
+
+
+def _are_enough(files: Iterable[SourceFile], rules: Sequence[Rule]) -> bool:
+    """Whether there is work for several processes; no more is read than it takes to know."""
+    work = 0.0
+    for file in files:
+        work += _work(file, rules)
+        if work >= ENOUGH:
+            return True
+    return False
+
+
+def _size(file: SourceFile) -> int:
+    try:
+        return os.stat(file.path).st_size
+    except OSError:  # who reads it will say so
+        return 0
 
 
 def _work(file: SourceFile, rules: Sequence[Rule]) -> float:
