@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
+from bnlint.assumptions import Assumptions
 from bnlint.errors import UsageError
 from bnlint.report import FORMATS
 from bnlint.verify import DEVICES
@@ -14,7 +15,10 @@ from bnlint.verify import DEVICES
 _LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude")
 #: How sure findings are at least that are shown; the values of ``finding.Confidence``, the surest first.
 CONFIDENCES = ("certain", "likely", "possible")
-_CHOICES = {"format": FORMATS, "device": DEVICES, "min-confidence": CONFIDENCES}
+#: Where Keras 3 computes (``keras.backend.backend()``).
+_BACKENDS = ("tensorflow", "torch", "jax")
+_CHOICES = {"format": FORMATS, "device": DEVICES, "min-confidence": CONFIDENCES, "keras-backend": _BACKENDS}
+_VERSIONS = ("torch-version", "keras-version")
 
 
 class Selection(NamedTuple):
@@ -60,7 +64,7 @@ class Settings(NamedTuple):
 
     ``root`` is the project's directory: patterns are relative to it and the cache lies in it. ``selections``
     stand in rising order of precedence; the last that decides about a code counts. ``exclude`` is ``None``
-    where the built-in list holds.
+    where the built-in list holds. Versions are as written, empty where the project's requirements tell.
     """
 
     root: str
@@ -70,6 +74,9 @@ class Settings(NamedTuple):
     format: str = "text"
     device: str = "auto"
     min_confidence: str = "likely"
+    torch_version: str = ""
+    keras_version: str = ""
+    keras_backend: str = ""
 
     def shows(self, confidence: str) -> bool:
         """Whether findings of this confidence are shown."""
@@ -82,6 +89,17 @@ class Settings(NamedTuple):
             if decision is not None:
                 return decision
         return default
+
+    def assumptions(self) -> Assumptions:
+        """What is taken for granted: by these settings, else by the project's own requirements."""
+        from bnlint.source.requirements import declared_versions, parse_versions
+
+        torch, keras = declared_versions(self.root)
+        return Assumptions(
+            parse_versions(self.torch_version, "the setting torch-version") or torch,
+            parse_versions(self.keras_version, "the setting keras-version") or keras,
+            self.keras_backend,
+        )
 
     @property
     def names_codes(self) -> bool:
@@ -156,7 +174,7 @@ def _read_table(path: str) -> Mapping[str, Any] | None:
 
 
 def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
-    known = (*_LISTS, *_CHOICES)
+    known = (*_LISTS, *_CHOICES, *_VERSIONS)
     for key, value in table.items():
         where = f"{shown}: [tool.bnlint] {key}"
         if key not in known:
@@ -165,6 +183,8 @@ def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
             raise UsageError(f'{where}: must be a list of strings, such as ["..."]')
         if key in _CHOICES and value not in _CHOICES[key]:
             raise UsageError(f"{where}: {value!r} is none of {', '.join(_CHOICES[key])}")
+        if key in _VERSIONS:
+            _check_version(value, where)
         if key in ("exclude", "extend-exclude"):
             _check_patterns(value, where)
 
@@ -180,7 +200,17 @@ def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
         format=table.get("format", "text"),
         device=table.get("device", "auto"),
         min_confidence=table.get("min-confidence", "likely"),
+        torch_version=table.get("torch-version", ""),
+        keras_version=table.get("keras-version", ""),
+        keras_backend=table.get("keras-backend", ""),
     )
+
+
+def _check_version(value: object, where: str) -> None:
+    from bnlint.source.requirements import parse_versions
+
+    if not isinstance(value, str) or parse_versions(value, where) is None:
+        raise UsageError(f'{where}: {value!r} is no version; write it as "3.15" or ">=3,<4"')
 
 
 def _check_patterns(patterns: Iterable[str], where: str) -> None:

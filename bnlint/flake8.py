@@ -12,12 +12,14 @@ imported for the first that does.
 from __future__ import annotations
 
 import ast
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnlint import __version__
-from bnlint.config import CONFIDENCES, Selection, Settings, suggestion
+from bnlint.assumptions import Assumptions
+from bnlint.config import CONFIDENCES, Selection, Settings, load_settings, suggestion
 from bnlint.errors import UsageError
 from bnlint.rule import FILE_ERROR_CODE, Rule, registry
 
@@ -41,6 +43,8 @@ class Plugin:
     version = __version__
     _settings: ClassVar[Settings] = Settings(root="")
     _rules: ClassVar[tuple[Rule, ...]] = ()
+    #: These are facts about the project, so they come from its pyproject.toml here too.
+    _assumptions: ClassVar[Assumptions] = Assumptions()
     #: What files import, shared by all that a process lints.
     _project: ClassVar[Project | None] = None
 
@@ -85,6 +89,7 @@ class Plugin:
             if least not in CONFIDENCES:
                 choose = suggestion(least, CONFIDENCES, "choose one of " + ", ".join(CONFIDENCES))
                 raise UsageError(f"bnlint-min-confidence: unknown confidence {least!r}{choose}")
+            cls._assumptions = load_settings(os.getcwd()).assumptions()
         except UsageError as error:
             from flake8.exceptions import ExecutionError
 
@@ -109,7 +114,7 @@ class Plugin:
         from bnlint.source.discovery import shown
 
         if Plugin._project is None:
-            Plugin._project = Project()
+            Plugin._project = Project(assumptions=Plugin._assumptions)
         path = shown(self._filename)
         result = lint_text(text, path, self._rules, Plugin._project, parsed=True, heed_noqa=False)
         found = [(problem.line, problem.column, f"{problem.code} {problem.message}") for problem in result.diagnostics]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Sequence
 
+from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.engine import FileResult, lint_file
 from bnlint.rule import Rule
 from bnlint.semantics.project import Project
@@ -21,19 +22,21 @@ _CHUNKS = 16
 _Results = Generator[FileResult, None, None]
 
 
-def lint_all(files: Sequence[SourceFile], rules: Sequence[Rule], jobs: int) -> _Results:
+def lint_all(
+    files: Sequence[SourceFile], rules: Sequence[Rule], jobs: int, assumptions: Assumptions = NOTHING_ASSUMED
+) -> _Results:
     """The results for the files, in their order, which do not depend on the number of ``jobs``."""
     if jobs == 1 or len(files) == 1 or not _are_enough(files, rules):
-        return _in_this_process(files, rules)
+        return _in_this_process(files, rules, assumptions)
     from bnlint.workers import Pool  # multiprocessing takes a while to import
 
     # How much work a file is shows only to who reads it, which is left to the workers.
     sizes = [_size(file) for file in files]
-    return Pool(files, rules, _chunks(sizes, sum(sizes) / (jobs * _CHUNKS))).results(jobs)
+    return Pool(files, rules, _chunks(sizes, sum(sizes) / (jobs * _CHUNKS)), assumptions).results(jobs)
 
 
-def _in_this_process(files: Iterable[SourceFile], rules: Sequence[Rule]) -> _Results:
-    project = Project()
+def _in_this_process(files: Iterable[SourceFile], rules: Sequence[Rule], assumptions: Assumptions) -> _Results:
+    project = Project(assumptions=assumptions)
     for file in files:
         yield lint_file(file.path, file.shown, rules, project)
 

@@ -84,7 +84,8 @@ def _lint_stdin(inputs: Stdin, settings: Settings) -> _Results:
     rules = registry()
     settings.check(rules)
     selected = [rule for rule in rules.values() if settings.enabled(rule.code, rule.default)]
-    result = lint_bytes(inputs.data, inputs.shown, selected, Project())
+    project = Project(assumptions=settings.assumptions())
+    result = lint_bytes(inputs.data, inputs.shown, selected, project)
     yield 1, result.findings, result.diagnostics
 
 
@@ -100,7 +101,8 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
         settings.check([rule.code for rule in there.rules])
         rules = [rule for rule in there.rules if settings.enabled(rule.code, rule.default)]
         codes = [rule.code for rule in rules]
-        known = Known(cache, rules, key(there.fingerprint, *codes).hex())
+        assumptions = settings.assumptions()
+        known = Known(cache, rules, key(there.fingerprint, repr(assumptions), *codes).hex())
         findings, others = known.look_up(files)
         yield len(files) - len(others), findings, ()
         if not others:
@@ -108,7 +110,7 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
         from bnlint.pool import lint_all
         from bnlint.rule import registry
 
-        with closing(lint_all(others, [registry()[code] for code in codes], jobs)) as results:
+        with closing(lint_all(others, [registry()[code] for code in codes], jobs, assumptions)) as results:
             for file, result in zip(others, results, strict=True):
                 known.keep(file.shown, result)
                 yield 1, result.findings, result.diagnostics

@@ -16,6 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.engine import FileResult, lint_file
 from bnlint.finding import Diagnostic
 from bnlint.rule import FILE_ERROR_CODE, Rule
@@ -43,8 +44,15 @@ class _Worker:
 class Pool:
     """Processes that share the files, given as numbers in ``chunks``."""
 
-    def __init__(self, files: Sequence[SourceFile], rules: Sequence[Rule], chunks: Iterable[list[int]]) -> None:
+    def __init__(
+        self,
+        files: Sequence[SourceFile],
+        rules: Sequence[Rule],
+        chunks: Iterable[list[int]],
+        assumptions: Assumptions = NOTHING_ASSUMED,
+    ) -> None:
         self._files = files
+        self._assumptions = assumptions
         self._rules = rules
         self._waiting = deque(chunks)
         self._workers: dict[Connection, _Worker] = {}
@@ -71,10 +79,10 @@ class Pool:
         ours, theirs = multiprocessing.Pipe()
         process: BaseProcess
         if sys.platform == "linux":  # elsewhere there is no forking, or it is not safe
-            arguments = (theirs, self._files, self._rules, (ours, *self._workers))
+            arguments = (theirs, self._files, self._rules, self._assumptions, (ours, *self._workers))
             process = multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True)
         else:
-            arguments = (theirs, self._files, self._rules, ())
+            arguments = (theirs, self._files, self._rules, self._assumptions, ())
             process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()  # else the end of the process would not be the end of the connection
@@ -105,7 +113,11 @@ class Pool:
 
 
 def _serve(
-    connection: Connection, files: Sequence[SourceFile], rules: Sequence[Rule], inherited: Iterable[Connection]
+    connection: Connection,
+    files: Sequence[SourceFile],
+    rules: Sequence[Rule],
+    assumptions: Assumptions,
+    inherited: Iterable[Connection],
 ) -> None:
     """What a worker does until nobody listens any more."""
     for other in inherited:
@@ -113,7 +125,7 @@ def _serve(
     gc.disable()
     gc.freeze()  # all that has been imported: there is no garbage in it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard reaches all processes, and ours ends its workers
-    project = Project()
+    project = Project(assumptions=assumptions)
     with suppress(EOFError, OSError):
         while True:
             for number in connection.recv():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bnlint.assumptions import Versions
 from bnlint.config import Selection, Settings, load_settings
 from bnlint.errors import UsageError
 
@@ -161,3 +162,19 @@ def test_a_file_that_does_not_name_bnlint_is_none_of_its_business(project: Path)
 def test_what_is_less_sure_than_asked_for_is_not_shown(least: str, shown: list[str]) -> None:
     settings = Settings(root="", min_confidence=least)
     assert [one for one in ("certain", "likely", "possible") if settings.shows(one)] == shown
+
+
+def test_versions_are_taken_from_the_settings_before_the_requirements(project: Path) -> None:
+    Path("requirements.txt").write_text("keras<3\ntorch==2.1\n")
+    write('[tool.bnlint]\nkeras-version = "3.15"\nkeras-backend = "jax"\n')
+    assumed = load_settings(".").assumptions()
+    assert assumed.keras == Versions((3, 15), (3, 16), "the setting keras-version")
+    assert assumed.torch == Versions((2, 1), (2, 2), "requirements.txt")
+    assert assumed.keras_backend == "jax"
+
+
+@pytest.mark.parametrize("line", ['keras-version = "three"', "torch-version = 2", 'keras-backend = "numpy"'])
+def test_a_wrong_version_or_backend_is_named(line: str) -> None:
+    write(f"[tool.bnlint]\n{line}\n")
+    with pytest.raises(UsageError, match=line.split(" ")[0]):
+        load_settings(".")

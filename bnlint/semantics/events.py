@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import ir
 from bnlint.semantics.state import NO_GUARDS, Guards, Mode, compatible
@@ -347,6 +348,7 @@ class FileFacts:
     """
 
     path: str
+    assumptions: Assumptions = NOTHING_ASSUMED
     imports: frozenset[str] = frozenset()
     defines: frozenset[str] = frozenset()
     complete: bool = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+from bnlint.assumptions import NOTHING_ASSUMED
 from bnlint.errors import FileError
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import events, ir
@@ -51,7 +52,8 @@ class Machine(ABC):
     def __init__(self, source: Source, project: Project | None) -> None:
         self.project = project
         self.relevance = Relevance(project)
-        self.facts = events.FileFacts(source.path, source.imports, source.definitions)
+        assumptions = project.assumptions if project is not None else NOTHING_ASSUMED
+        self.facts = events.FileFacts(source.path, assumptions, source.imports, source.definitions)
         self.root = Scope(source, imported=False)
         self.scopes: dict[str, Scope] = {source.path: self.root}
         self.frame = self.root.frame

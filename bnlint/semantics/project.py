@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.errors import FileError
 from bnlint.source.decode import decode
 from bnlint.source.dependencies import Dependencies, place_of, read
@@ -34,8 +35,11 @@ MOST = 200
 class Project:
     """Reads and finds the files below the working directory, and above it up to the project's own folder."""
 
-    def __init__(self, directory: str | None = None, also: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, directory: str | None = None, also: tuple[str, ...] = (), assumptions: Assumptions = NOTHING_ASSUMED
+    ) -> None:
         """``also`` are packages of frameworks that are looked for all the same (``torchvision.models``)."""
+        self.assumptions = assumptions
         self._modules = Modules(directory, also)
         self._sources: OrderedDict[str, tuple[Source | None, str]] = OrderedDict()
         self._characters = 0
