@@ -28,11 +28,12 @@ exit status:
 
 What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
 exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
-select, extend-select, ignore, exclude, extend-exclude, format, device, min-confidence, torch-version,
-keras-version, keras-backend. An option comes before a setting, and --select starts afresh: the settings' select,
-extend-select and ignore no longer count. Of two prefixes that fit a code the longer decides. Versions that no setting
-gives are read from the project's lock and requirements files. A file that is named is always linted; directories are
-searched for *.py files that git does not ignore and exclude does not cover.
+select, extend-select, ignore, exclude, extend-exclude, format, device, min-confidence, torch-version, keras-version,
+keras-backend, mode-managers, managed-classes, batchnorm-classes, model-factories; the README shows them. An option
+comes before a setting, and --select starts afresh: the settings' select, extend-select and ignore no longer count. Of
+two prefixes that fit a code the longer decides. Versions that no setting gives are read from the project's lock and
+requirements files. A file that is named is always linted; directories are searched for *.py files that git does not
+ignore and exclude does not cover.
 """
 
 
