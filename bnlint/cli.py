@@ -92,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="rebuild the flagged layers and measure the effect; runs none of the linted code",
     )
+    verifier.add_argument(
+        "--verify-models",
+        action="store_true",
+        help="also build the project's own models and measure those; this runs code of their classes, in a child "
+        "process without network that may not write",
+    )
     verifier.add_argument("--device", help="where to measure: auto (default), cpu, cuda, mps")
     output = parser.add_argument_group("output")
     output.add_argument("--format", help="text (default) or json")
@@ -172,7 +178,8 @@ def _lint(options: argparse.Namespace, settings: Settings) -> Report:
         return run(
             inputs,
             settings,
-            verify=options.verify,
+            verify=options.verify or options.verify_models,
+            verify_models=options.verify_models,
             use_cache=not options.no_cache,
             jobs=jobs,
             progress=progress,

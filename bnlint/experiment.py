@@ -30,6 +30,22 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class ModelSpec:
+    """The model that a finding is about: of the class ``name`` in the file ``path`` of the linted project, or what the
+    library's function ``name`` builds, where ``path`` is empty.
+
+    ``arguments`` are those of its construction that the source tells, by name (``positional`` for a library's);
+    ``unknown`` names those whose values it does not tell.
+    """
+
+    path: str
+    name: str
+    arguments: dict[str, Scalar] = field(default_factory=dict)
+    positional: tuple[Scalar, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """The input that the source itself uses: a tensor of ``shape`` filled with the constant ``fill``."""
 
@@ -72,7 +88,8 @@ class Experiment:
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
 
-    ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
+    ``model`` is what ``--verify-models`` builds and measures, where the source tells. ``framework`` is ``torch`` or
+    ``keras``. An experiment without layers cannot be carried out; ``unknown``
     then says which part of the source could not be established. ``options`` are what a kind needs to know beside the
     layers, named in parentheses above.
     """
@@ -83,6 +100,7 @@ class Experiment:
     input: InputSpec | None = None
     unknown: str = ""
     options: dict[str, Scalar] = field(default_factory=dict)
+    model: ModelSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,4 +119,12 @@ class Experiment:
             else InputSpec(tuple(source_input["shape"]), float(source_input["fill"])),
             unknown=data["unknown"],
             options=dict(data.get("options", {})),
+            model=_model(data.get("model")),
         )
+
+
+def _model(data: dict[str, Any] | None) -> ModelSpec | None:
+    if data is None:
+        return None
+    positional, unknown = tuple(data["positional"]), tuple(data["unknown"])
+    return ModelSpec(data["path"], data["name"], dict(data["arguments"]), positional, unknown)

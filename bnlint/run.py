@@ -34,6 +34,7 @@ def run(
     settings: Settings,
     *,
     verify: bool = False,
+    verify_models: bool = False,
     use_cache: bool = True,
     jobs: int = 1,
     progress: Progress = lambda activity, done, total: None,
@@ -61,7 +62,7 @@ def run(
             progress("linting", done, len(files))
     if verify and findings:
         progress("verifying", 0, len(findings))
-        findings, problems = _verify(findings, settings.device)
+        findings, problems = _verify(findings, settings.device, verify_models)
         diagnostics += problems
     return Report(
         findings=tuple(sorted(findings, key=lambda finding: finding.sort_key)),
@@ -116,12 +117,12 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
                 yield 1, result.findings, result.diagnostics
 
 
-def _verify(findings: list[Finding], device: str) -> tuple[list[Finding], list[Diagnostic]]:
+def _verify(findings: list[Finding], device: str, models: bool) -> tuple[list[Finding], list[Diagnostic]]:
     from bnlint.engine import internal_error
     from bnlint.verify import verify
 
     try:
-        return verify(findings, device=device), []
+        return verify(findings, device=device, models=models), []
     except Exception as error:
         return findings, [internal_error("", "verifying", error)]
 

@@ -114,7 +114,7 @@ class InferenceInTrainMode(Rule):
             Confidence.LIKELY if forward.target in file.mode_managed else Confidence.POSSIBLE,
             _trace(forward, []),
             _fix(file, forward),
-            support.experiment("mode-gap", "torch", ()),
+            support.experiment("mode-gap", "torch", (), forward),
         )
 
 

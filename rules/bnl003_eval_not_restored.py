@@ -107,7 +107,7 @@ class EvalNotRestored(Rule):
             Confidence.CERTAIN if certain else Confidence.LIKELY,
             tuple(steps),
             None,
-            support.experiment("second-epoch", "torch", (layer.instance for layer in layers)),
+            support.experiment("second-epoch", "torch", (layer.instance for layer in layers), forward),
         )
 
 

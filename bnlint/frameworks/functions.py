@@ -89,6 +89,9 @@ AVERAGING_FUNCTIONS = frozenset({"torch._foreach_add_", "torch._foreach_sub_", "
 #: Methods of a parameter, or of a mapping of parameters, whose result is, or holds, the same parameters.
 SAME_PARAMETERS = frozenset({"detach", "mul_", "div_", "keys", "values", "items", "get"})
 
+#: Beginnings of the names of what builds a whole model of a library, without any file of weights.
+MODEL_LIBRARIES = ("torchvision.models.", "timm.create_model", "segmentation_models_pytorch.")
+
 #: Base classes of layers, which ``isinstance`` may ask for, by the kind of layer.
 LAYER_BASES = {
     "torch.nn._BatchNorm": "batchnorm", "torch.nn.batchnorm._BatchNorm": "batchnorm",

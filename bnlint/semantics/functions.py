@@ -173,6 +173,8 @@ class Functions(Targets):
             assert self.state is not None
             self.state.set_mode(instance, UNKNOWN_MODE)
         init = cls.lookup("__init__")
+        if framework is not None and instance.kind not in LAYERS:
+            instance.arguments = _given(init, arguments)
         if init is None and cls.has_unknown_base and framework is None:
             self.forget_modes(arguments.everything())  # a trainer's own modules are in its base's hands
         for atom in init or ():
@@ -192,6 +194,15 @@ def _kind_of(cls: Class) -> str:
         if known.LAYER_BASES.get(base) == "batchnorm":
             return "torch.nn.BatchNorm2d"
     return cls.name
+
+
+def _given(init: Value | None, arguments: Arguments) -> dict[str, Value]:
+    """What a call passes, by the names of the parameters."""
+    functions = [atom for atom in init or () if isinstance(atom, Function)]
+    names = [param.name for param in functions[0].node.params if param.kind == "positional"][1:] if functions else []
+    given = dict(zip(names, arguments.positional, strict=False))
+    given |= dict(arguments.keywords)
+    return given if not arguments.spread else {**given, "*": arguments.spread}
 
 
 def _looks_like_a_module(cls: Class) -> bool:

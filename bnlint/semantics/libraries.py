@@ -85,7 +85,11 @@ class Libraries(Objects):
             return frozenset({model})
         owned = self._model_of_library(name, arguments)
         if owned is not None:
-            return self.build_model_of_library(name, owned, node)
+            models = self.build_model_of_library(name, owned, node)
+            given = {str(place): value for place, value in enumerate(arguments.positional)}
+            for built in instances(models):
+                built.arguments = {**given, **dict(arguments.keywords)}
+            return models
         if layers_of(name) is not None:  # a model, but not with its usual layers
             return self.unknown_result(node)
         if name == "copy.deepcopy":

@@ -1,8 +1,8 @@
 """Measure what findings claim: rebuild the flagged layers in a child process and judge the numbers.
 
-Only layers are rebuilt, from arguments known statically; the linted code is neither imported nor run, and no
-framework is imported in this process. This module stays light, because the command line imports it for
-``DEVICES`` alone.
+Only layers are rebuilt, from arguments known statically; unless models are asked for, the linted code is neither
+imported nor run. No framework is imported in this process. This module stays light, because the command line imports
+it for ``DEVICES`` alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ TIME_LIMIT = 120.0
 LONGEST_TIME_LIMIT = 86_400.0
 
 
-def verify(findings: Sequence[Finding], device: str = "auto", time_limit: float = TIME_LIMIT) -> list[Finding]:
+def verify(
+    findings: Sequence[Finding], device: str = "auto", time_limit: float = TIME_LIMIT, *, models: bool = False
+) -> list[Finding]:
     """Return the findings, in their order, each with its ``Verification``.
+
+    With ``models`` the project's own model classes are built and measured as well, which runs code of theirs
+    (``bnlint.verify.models``).
 
     ``device`` is one of ``DEVICES``; ``time_limit`` is in seconds, for each framework's child process as a
     whole. Whatever cannot be measured becomes *inconclusive* with the reason; nothing but a wrong ``device``
@@ -39,7 +44,12 @@ def verify(findings: Sequence[Finding], device: str = "auto", time_limit: float 
 
     planned = plan(findings)
     answers = run(planned.batches, device, time_limit, [finding.location.path for finding in findings])
-    return [
+    verified = [
         finding.verified(answers[place[0]][place[1]] if isinstance(place, tuple) else place)
         for finding, place in zip(findings, planned.places, strict=True)
     ]
+    if models:
+        from bnlint.verify.models.process import verify_models
+
+        return verify_models(verified, device)
+    return verified
