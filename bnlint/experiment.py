@@ -59,6 +59,8 @@ class Experiment:
     - ``freeze-drift`` (``how``: eval-then-train, requires-grad, refrozen, eval-only): do the running statistics of a
       part that was meant to be frozen follow the new data?
     - ``fresh-layer``: what is a layer that ``forward`` builds anew in each call after ``eval()``?
+    - ``functional-flag`` (``function``: qualified name): does a function that is not told the mode do in eval mode (or
+      train mode) what it would do if it were told?
     - ``container-reach`` (``container``: list, tuple, dict, ModuleList, ModuleDict, Sequential): does ``eval()``
       reach a layer that is kept in this container?
     - ``training-flag`` (``on_layer``: bool): does ``training = False`` on a module do what ``eval()`` does?

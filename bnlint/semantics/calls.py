@@ -7,8 +7,8 @@ from dataclasses import replace
 from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
+from bnlint.semantics.functional import Functional
 from bnlint.semantics.state import ELEMENTS
-from bnlint.semantics.structure import Structure
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -33,7 +33,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Calls(Structure):
+class Calls(Functional):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:

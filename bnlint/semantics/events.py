@@ -286,6 +286,31 @@ class BuiltInForward:
 
 
 @dataclass(eq=False)
+class FunctionalCall:
+    """A method of the module class ``cls`` calls a ``function`` that drops or normalises as its arguments say
+    (``bnlint.frameworks.functional``).
+
+    ``arguments`` are those given, by parameter; ``written`` the names of those that are written as a name
+    (``self.running_mean``). ``itself`` is what the method calls the module. ``conditions`` are the names in the tests
+    that decide whether the call is run, None where nothing decides it; ``rate_names`` those that decide how much is
+    dropped. ``edge`` and ``needs_comma`` are as in ``Forward``; ``rate_end`` is where the rate ends.
+    """
+
+    location: Location
+    function: str
+    arguments: dict[str, Value]
+    written: dict[str, str | None]
+    cls: Class
+    itself: str
+    conditions: frozenset[str] | None
+    rate_names: frozenset[str]
+    where: Surroundings
+    edge: Location | None
+    needs_comma: bool
+    rate_end: Location | None
+
+
+@dataclass(eq=False)
 class Unregistered:
     """Modules are put into a plain ``container`` (``list``, ``tuple``, ``dict`` or ``set``) in an attribute of a
     module, where nothing registers them.
@@ -366,6 +391,7 @@ class FileFacts:
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
     built_in_forward: list[BuiltInForward] = field(default_factory=list)
+    functional_calls: list[FunctionalCall] = field(default_factory=list)
     flags_of_parts: set[tuple[Instance, tuple[str, ...]]] = field(default_factory=set)
     unregistered: list[Unregistered] = field(default_factory=list)
     overrides: list[ModeOverride] = field(default_factory=list)

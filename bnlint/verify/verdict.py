@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "freeze-drift": Kind(training.freeze_drift, training.DRIFT_TOLERANCE),
     "mc-dropout": Kind(training.mc_dropout),
     "fresh-layer": Kind(reach.fresh_layer),
+    "functional-flag": Kind(reach.functional_flag),
     "container-reach": Kind(reach.container_reach),
     "training-flag": Kind(reach.training_flag),
     "mode-override": Kind(reach.mode_override, "exact: exceptions, return values and flags"),
