@@ -73,6 +73,7 @@ class Experiment:
       compute what eval mode does?
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
+    - ``checkpoint-updates``: does a step update the running statistics once more where the layer is checkpointed?
 
     ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
     then says which part of the source could not be established. ``options`` are what a kind needs to know beside the

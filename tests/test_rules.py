@@ -156,6 +156,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL301": {"track_running_stats": False},
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
+    "BNL304": {"track_running_stats": False},
 }
 
 

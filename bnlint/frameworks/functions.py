@@ -80,6 +80,13 @@ QUANTIZATION_AWARE = frozenset(
     {"prepare_qat", "prepare_qat_fx", "prepare_qat_pt2e", "fuse_modules_qat", "quantize_qat", "export_for_training",
      "allow_exported_model_train_eval", "move_exported_model_to_train"}
 )  # fmt: skip
+#: Functions that run a module or function now and once more in the backward pass, to save memory; which keyword
+#: arguments are theirs, not that function's.
+CHECKPOINT = "torch.utils.checkpoint.checkpoint"
+CHECKPOINT_SEQUENTIAL = "torch.utils.checkpoint.checkpoint_sequential"
+CHECKPOINT_ARGUMENTS = frozenset(
+    {"use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"}
+)
 #: Wrappers that hold a running average of a model's parameters.
 AVERAGED_MODELS = frozenset({"torch.optim.swa_utils.AveragedModel"})
 #: What changes a parameter in place: by what it is given and what it was, or to what it is given alone.

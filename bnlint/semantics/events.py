@@ -311,6 +311,18 @@ class FunctionalCall:
 
 
 @dataclass(eq=False)
+class Checkpointed:
+    """``torch.utils.checkpoint`` runs ``what`` (as written), which is run anew in the backward pass, all but
+    the last part of it if ``in_segments``. ``forwards`` are the calls of modules in it."""
+
+    location: Location
+    what: str | None
+    forwards: list[Forward]
+    in_segments: bool
+    where: Surroundings
+
+
+@dataclass(eq=False)
 class Unregistered:
     """Modules are put into a plain ``container`` (``list``, ``tuple``, ``dict`` or ``set``) in an attribute of a
     module, where nothing registers them.
@@ -391,6 +403,7 @@ class FileFacts:
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
     built_in_forward: list[BuiltInForward] = field(default_factory=list)
+    checkpointed: list[Checkpointed] = field(default_factory=list)
     functional_calls: list[FunctionalCall] = field(default_factory=list)
     flags_of_parts: set[tuple[Instance, tuple[str, ...]]] = field(default_factory=set)
     unregistered: list[Unregistered] = field(default_factory=list)

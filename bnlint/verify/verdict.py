@@ -8,7 +8,7 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training
+from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training, updates
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
     "trace-parity": Kind(exporting.trace_parity),
     "export-parity": Kind(exporting.export_parity),
     "ema-buffers": Kind(averaging.ema_buffers),
+    "checkpoint-updates": Kind(updates.checkpoint_updates, updates.UPDATES_TOLERANCE),
     "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
 }
 

@@ -13,6 +13,7 @@ from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
+    checkpoint_updates,
     container_reach,
     ema_buffers,
     eps_gap,
@@ -52,6 +53,7 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "export-parity": export_parity.measure,
     "ema-buffers": ema_buffers.measure,
     "swa-buffers": swa_buffers.measure,
+    "checkpoint-updates": checkpoint_updates.measure,
 }
 
 

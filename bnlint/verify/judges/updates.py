@@ -1,0 +1,28 @@
+"""``checkpoint-updates``: how often, and with which data, are running statistics updated?"""
+
+from __future__ import annotations
+
+from bnlint.finding import Verdict
+from bnlint.verify.judges.common import Facts, Judgement
+
+# How much further the statistics move than with the layer run once: 1.9 times at the default momentum, and 2 - m times
+# in general; a layer that is run once moves exactly as far.
+FURTHER_CONFIRMED = 1.01
+UPDATES_TOLERANCE = f"statistics_moved: confirmed above {FURTHER_CONFIRMED:g} times that of one update, refuted at it"
+
+
+def checkpoint_updates(facts: Facts) -> Judgement | None:
+    if facts.get("tracks_running_stats") is not True:
+        return Verdict.REFUTED, "no running statistics, so none that could be updated twice"
+    written, mended = facts["statistics_moved_as_written"], facts["statistics_moved_mended"]
+    if written is None or mended is None:
+        return None
+    if written <= mended:
+        return Verdict.REFUTED, "the running statistics move no further than without the checkpoint"
+    if written <= FURTHER_CONFIRMED * mended:
+        return Verdict.INCONCLUSIVE, f"the running statistics move only {written / mended:.4g} times as far"
+    counted = facts.get("batches_counted_as_written")
+    counts = "" if counted is None else f"one step counts {counted} batches, and "
+    return Verdict.CONFIRMED, (
+        f"{counts}moves the running statistics by {written:.3g} instead of {mended:.3g} without the checkpoint"
+    )
