@@ -74,6 +74,7 @@ class Experiment:
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
     - ``checkpoint-updates``: does a step update the running statistics once more where the layer is checkpointed?
+    - ``shared-statistics``: does a layer that is run on two different inputs normalise each as one of its own would?
 
     ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
     then says which part of the source could not be established. ``options`` are what a kind needs to know beside the

@@ -20,8 +20,8 @@ class CheckpointedBn(Rule):
     """A checkpointed BatchNorm layer updates its running statistics twice in each step.
 
     ## What it does
-    Reports calls of `torch.utils.checkpoint.checkpoint` and `checkpoint_sequential` around a module or function that runs
-    BatchNorm layers.
+    Reports calls of `torch.utils.checkpoint.checkpoint` and `checkpoint_sequential` with a module or function that
+    runs BatchNorm layers.
 
     ## Why is this bad?
     To save memory, what is checkpointed is run once in the forward pass and once more in the backward pass. Each run

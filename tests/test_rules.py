@@ -157,6 +157,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
     "BNL304": {"track_running_stats": False},
+    "BNL307": {"track_running_stats": False},
 }
 
 

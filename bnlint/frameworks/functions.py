@@ -80,6 +80,12 @@ QUANTIZATION_AWARE = frozenset(
     {"prepare_qat", "prepare_qat_fx", "prepare_qat_pt2e", "fuse_modules_qat", "quantize_qat", "export_for_training",
      "allow_exported_model_train_eval", "move_exported_model_to_train"}
 )  # fmt: skip
+#: Modules of the library that have weights of their own, and so may give their output a distribution of its own.
+WEIGHTED = re.compile(
+    r"torch\.nn\.(?:Lazy)?(?:Conv|Linear|Bilinear|Embedding|LSTM|GRU|RNN|Transformer|MultiheadAttention|Sequential"
+    r"|Module(?:List|Dict)|\w*Norm)\w*"
+)
+
 #: Functions that run a module or function now and once more in the backward pass, to save memory; which keyword
 #: arguments are theirs, not that function's.
 CHECKPOINT = "torch.utils.checkpoint.checkpoint"

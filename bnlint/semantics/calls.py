@@ -7,7 +7,7 @@ from dataclasses import replace
 from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.checkpoints import Checkpoints
+from bnlint.semantics.reuse import Reuse
 from bnlint.semantics.state import ELEMENTS
 from bnlint.semantics.values import (
     NOTHING,
@@ -33,7 +33,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Calls(Checkpoints):
+class Calls(Reuse):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:

@@ -323,6 +323,17 @@ class Checkpointed:
 
 
 @dataclass(eq=False)
+class AppliedTwice:
+    """``forward`` of the class of modules ``cls`` runs one ``layer`` at two places, in each call of it, on what
+    different modules have computed."""
+
+    first: Forward
+    second: Forward
+    layer: Instance
+    cls: Class
+
+
+@dataclass(eq=False)
 class Unregistered:
     """Modules are put into a plain ``container`` (``list``, ``tuple``, ``dict`` or ``set``) in an attribute of a
     module, where nothing registers them.
@@ -403,6 +414,7 @@ class FileFacts:
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
     built_in_forward: list[BuiltInForward] = field(default_factory=list)
+    applied_twice: list[AppliedTwice] = field(default_factory=list)
     checkpointed: list[Checkpointed] = field(default_factory=list)
     functional_calls: list[FunctionalCall] = field(default_factory=list)
     flags_of_parts: set[tuple[Instance, tuple[str, ...]]] = field(default_factory=set)

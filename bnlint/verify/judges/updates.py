@@ -1,9 +1,9 @@
-"""``checkpoint-updates``: how often, and with which data, are running statistics updated?"""
+"""``checkpoint-updates`` and ``shared-statistics``: how often, and with which data, are running statistics updated?"""
 
 from __future__ import annotations
 
 from bnlint.finding import Verdict
-from bnlint.verify.judges.common import Facts, Judgement
+from bnlint.verify.judges.common import Facts, Judgement, gap_undecided, percent
 
 # How much further the statistics move than with the layer run once: 1.9 times at the default momentum, and 2 - m times
 # in general; a layer that is run once moves exactly as far.
@@ -26,3 +26,17 @@ def checkpoint_updates(facts: Facts) -> Judgement | None:
     return Verdict.CONFIRMED, (
         f"{counts}moves the running statistics by {written:.3g} instead of {mended:.3g} without the checkpoint"
     )
+
+
+def shared_statistics(facts: Facts) -> Judgement | None:
+    if facts["gap_to_mended"] is None:
+        return None
+    if undecided := gap_undecided(facts, "a layer for each input computes the same"):
+        return undecided
+    effect = f"its output in eval mode is {percent(facts['gap_to_mended'])} away from that of a layer of its own"
+    written, mended = facts["gap_to_train_mode_as_written"], facts["gap_to_train_mode_mended"]
+    if written is None or mended is None:
+        return None
+    if written <= mended:
+        return Verdict.INCONCLUSIVE, f"{effect}, but as near to train mode's"
+    return Verdict.CONFIRMED, f"{effect}; it is {percent(written)} away from train mode's, instead of {percent(mended)}"

@@ -27,6 +27,7 @@ from bnlint.verify.backends.torch import (
     mode_override,
     momentum_memory,
     second_epoch,
+    shared_statistics,
     swa_buffers,
     trace_parity,
     training_flag,
@@ -54,6 +55,7 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "ema-buffers": ema_buffers.measure,
     "swa-buffers": swa_buffers.measure,
     "checkpoint-updates": checkpoint_updates.measure,
+    "shared-statistics": shared_statistics.measure,
 }
 
 
