@@ -74,6 +74,7 @@ class Experiment:
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
     - ``checkpoint-updates``: does a step update the running statistics once more where the layer is checkpointed?
+    - ``noise-run``: what does a run on noise in train mode change of a layer that is then evaluated?
     - ``shared-statistics``: does a layer that is run on two different inputs normalise each as one of its own would?
 
     ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``

@@ -158,6 +158,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL303": {"track_running_stats": False},
     "BNL304": {"track_running_stats": False},
     "BNL307": {"track_running_stats": False},
+    "BNL310": {"track_running_stats": False},
 }
 
 

@@ -75,6 +75,12 @@ EXPORTERS = {
         ("fuse_modules", "fuse"), ("quantize_fx.fuse_fx", "fuse"), ("quantize_fx.prepare_fx", "fuse"),
         ("prepare_qat", "qat"))},
 }  # fmt: skip
+#: Functions that run a module once on made-up input to describe it, in the mode it is in. Others do not belong here:
+#: thop, torchinfo, torchstat, ptflops and torchview put it in eval mode for that, TensorBoard's ``add_graph`` as well.
+PROFILERS = frozenset({"torchsummary.summary", "torchsummary.torchsummary.summary", "torchsummaryX.summary",
+                       "torchsummaryX.torchsummaryX.summary"})  # fmt: skip
+#: Arguments of what builds a library's model that tell whether it comes with weights.
+PRETRAINED_ARGUMENTS = frozenset({"pretrained", "weights", "encoder_weights", "weights_backbone"})
 #: Calls that tell of training on what was exported or fused: train mode is meant there.
 QUANTIZATION_AWARE = frozenset(
     {"prepare_qat", "prepare_qat_fx", "prepare_qat_pt2e", "fuse_modules_qat", "quantize_qat", "export_for_training",

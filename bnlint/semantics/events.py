@@ -208,10 +208,12 @@ class Gradient:
 
 @dataclass(eq=False)
 class Exported:
-    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it.
+    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it; or it runs
+    it as it stands to describe it.
 
-    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``), ``receiver`` the module
-    as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those given by name.
+    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``, or ``profile``),
+    ``receiver`` the module as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those
+    given by name.
     """
 
     location: Location

@@ -39,6 +39,7 @@ KINDS: dict[str, Kind] = {
     "export-parity": Kind(exporting.export_parity),
     "ema-buffers": Kind(averaging.ema_buffers),
     "checkpoint-updates": Kind(updates.checkpoint_updates, updates.UPDATES_TOLERANCE),
+    "noise-run": Kind(updates.noise_run),
     "shared-statistics": Kind(updates.shared_statistics),
     "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
 }

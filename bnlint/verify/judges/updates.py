@@ -1,4 +1,5 @@
-"""``checkpoint-updates`` and ``shared-statistics``: how often, and with which data, are running statistics updated?"""
+"""``checkpoint-updates``, ``noise-run`` and ``shared-statistics``: how often are running statistics
+updated, and with which data?"""
 
 from __future__ import annotations
 
@@ -40,3 +41,12 @@ def shared_statistics(facts: Facts) -> Judgement | None:
     if written <= mended:
         return Verdict.INCONCLUSIVE, f"{effect}, but as near to train mode's"
     return Verdict.CONFIRMED, f"{effect}; it is {percent(written)} away from train mode's, instead of {percent(mended)}"
+
+
+def noise_run(facts: Facts) -> Judgement | None:
+    if facts["gap_to_mended"] is None:
+        return None
+    if undecided := gap_undecided(facts, "a run in train mode leaves no trace in eval mode"):
+        return undecided
+    gap = percent(facts["gap_to_mended"])
+    return Verdict.CONFIRMED, f"after one batch of noise its output in eval mode is {gap} away from what it was"

@@ -26,6 +26,7 @@ from bnlint.verify.backends.torch import (
     mode_in_forward,
     mode_override,
     momentum_memory,
+    noise_run,
     second_epoch,
     shared_statistics,
     swa_buffers,
@@ -55,6 +56,7 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "ema-buffers": ema_buffers.measure,
     "swa-buffers": swa_buffers.measure,
     "checkpoint-updates": checkpoint_updates.measure,
+    "noise-run": noise_run.measure,
     "shared-statistics": shared_statistics.measure,
 }
 
