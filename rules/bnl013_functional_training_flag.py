@@ -37,7 +37,8 @@ _MODE_WORDS = frozenset(
 _MEANT = frozenset(
     {"mc", "montecarlo", "bayesian", "bayes", "uncertainty", "prenet", "loss", "criterion", "objective", "generator",
      "gan", "ghost", "perturb", "perturbation", "perturbed", "augment", "augmentation", "augmented", "aug", "noise",
-     "noisy", "corrupt", "corruption", "attack", "adversarial", "cutout", "contrastive", "ensemble", "always",
+     "noisy", "denoising", "denoise", "denoiser", "dae", "sdae", "random", "stochastic",
+     "corrupt", "corruption", "attack", "adversarial", "cutout", "contrastive", "ensemble", "always",
      "permanent"}
 )  # fmt: skip
 # Classes that do nothing but drop, and drop as they like.
