@@ -75,6 +75,8 @@ class Experiment:
     - ``freeze-drift`` (``how``: eval-then-train, requires-grad, refrozen, eval-only): do the running statistics of a
       part that was meant to be frozen follow the new data?
     - ``fresh-layer``: what is a layer that ``forward`` builds anew in each call after ``eval()``?
+    - ``functional-flag`` (``function``: qualified name): does a function that is not told the mode do in eval mode (or
+      train mode) what it would do if it were told?
     - ``container-reach`` (``container``: list, tuple, dict, ModuleList, ModuleDict, Sequential): does ``eval()``
       reach a layer that is kept in this container?
     - ``training-flag`` (``on_layer``: bool): does ``training = False`` on a module do what ``eval()`` does?
@@ -87,6 +89,9 @@ class Experiment:
       compute what eval mode does?
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
+    - ``checkpoint-updates``: does a step update the running statistics once more where the layer is checkpointed?
+    - ``noise-run``: what does a run on noise in train mode change of a layer that is then evaluated?
+    - ``shared-statistics``: does a layer that is run on two different inputs normalise each as one of its own would?
 
     ``model`` is what ``--verify-models`` builds and measures, where the source tells. ``framework`` is ``torch`` or
     ``keras``. An experiment without layers cannot be carried out; ``unknown``

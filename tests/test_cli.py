@@ -120,7 +120,7 @@ def test_refuted_findings_do_not_count(bad: str, monkeypatch: pytest.MonkeyPatch
     verdict = Verdict.REFUTED
     asked = []
 
-    def verify(findings: list[Finding], device: str) -> list[Finding]:
+    def verify(findings: list[Finding], device: str, models: bool) -> list[Finding]:
         asked.append(device)
         return [finding.verified(Verification(verdict, "as the test wants it")) for finding in findings]
 
@@ -135,7 +135,7 @@ def test_refuted_findings_do_not_count(bad: str, monkeypatch: pytest.MonkeyPatch
 def test_a_failing_verifier_leaves_the_findings(
     bad: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def verify(findings: list[Finding], device: str) -> list[Finding]:
+    def verify(findings: list[Finding], device: str, models: bool) -> list[Finding]:
         raise OSError("no more processes")
 
     monkeypatch.setattr("bnlint.verify.verify", verify)

@@ -155,6 +155,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL010": {"track_running_stats": False},
     "BNL011": {"track_running_stats": False},
     "BNL012": {"track_running_stats": False},
+    "BNL013": {"p": 0.0},
     "BNL014": {"track_running_stats": False},
     "BNL101": {"momentum": 0.1},
     "BNL102": {"momentum": 0.9},
@@ -164,6 +165,9 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL301": {"track_running_stats": False},
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
+    "BNL304": {"track_running_stats": False},
+    "BNL307": {"track_running_stats": False},
+    "BNL310": {"track_running_stats": False},
 }
 
 
@@ -172,7 +176,9 @@ NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {"BNL006": {"fault": "none"}}
 
 
 def norms_of(finding: Finding) -> list[LayerSpec]:
-    return [layer for layer in finding.experiment.layers if "BatchNorm" in layer.kind] if finding.experiment else []
+    """The layers that a null case changes: those with BatchNorm, or the Dropout ones where it is about their p."""
+    kind = "Dropout" if "p" in NULLS[finding.code] else "BatchNorm"
+    return [layer for layer in finding.experiment.layers if kind in layer.kind] if finding.experiment else []
 
 
 def null_of(finding: Finding) -> Finding:

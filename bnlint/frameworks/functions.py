@@ -75,11 +75,30 @@ EXPORTERS = {
         ("fuse_modules", "fuse"), ("quantize_fx.fuse_fx", "fuse"), ("quantize_fx.prepare_fx", "fuse"),
         ("prepare_qat", "qat"))},
 }  # fmt: skip
+#: Functions that run a module once on made-up input to describe it, in the mode it is in. Others do not belong here:
+#: thop, torchinfo, torchstat, ptflops and torchview put it in eval mode for that, TensorBoard's ``add_graph`` as well.
+PROFILERS = frozenset({"torchsummary.summary", "torchsummary.torchsummary.summary", "torchsummaryX.summary",
+                       "torchsummaryX.torchsummaryX.summary"})  # fmt: skip
+#: Arguments of what builds a library's model that tell whether it comes with weights.
+PRETRAINED_ARGUMENTS = frozenset({"pretrained", "weights", "encoder_weights", "weights_backbone"})
 #: Calls that tell of training on what was exported or fused: train mode is meant there.
 QUANTIZATION_AWARE = frozenset(
     {"prepare_qat", "prepare_qat_fx", "prepare_qat_pt2e", "fuse_modules_qat", "quantize_qat", "export_for_training",
      "allow_exported_model_train_eval", "move_exported_model_to_train"}
 )  # fmt: skip
+#: Modules of the library that have weights of their own, and so may give their output a distribution of its own.
+WEIGHTED = re.compile(
+    r"torch\.nn\.(?:Lazy)?(?:Conv|Linear|Bilinear|Embedding|LSTM|GRU|RNN|Transformer|MultiheadAttention|Sequential"
+    r"|Module(?:List|Dict)|\w*Norm)\w*"
+)
+
+#: Functions that run a module or function now and once more in the backward pass, to save memory; which keyword
+#: arguments are theirs, not that function's.
+CHECKPOINT = "torch.utils.checkpoint.checkpoint"
+CHECKPOINT_SEQUENTIAL = "torch.utils.checkpoint.checkpoint_sequential"
+CHECKPOINT_ARGUMENTS = frozenset(
+    {"use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"}
+)
 #: Wrappers that hold a running average of a model's parameters.
 AVERAGED_MODELS = frozenset({"torch.optim.swa_utils.AveragedModel"})
 #: What changes a parameter in place: by what it is given and what it was, or to what it is given alone.

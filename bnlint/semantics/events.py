@@ -208,10 +208,12 @@ class Gradient:
 
 @dataclass(eq=False)
 class Exported:
-    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it.
+    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it; or it runs
+    it as it stands to describe it.
 
-    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``), ``receiver`` the module
-    as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those given by name.
+    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``, or ``profile``),
+    ``receiver`` the module as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those
+    given by name.
     """
 
     location: Location
@@ -283,6 +285,54 @@ class BuiltInForward:
     method: str
     conditions: frozenset[str] | None
     kept: bool = False
+
+
+@dataclass(eq=False)
+class FunctionalCall:
+    """A method of the module class ``cls`` calls a ``function`` that drops or normalises as its arguments say
+    (``bnlint.frameworks.functional``).
+
+    ``arguments`` are those given, by parameter; ``written`` the names of those that are written as a name
+    (``self.running_mean``). ``itself`` is what the method calls the module. ``conditions`` are the names in the tests
+    that decide whether the call is run, None where nothing decides it; ``rate_names`` those that decide how much is
+    dropped. ``edge`` and ``needs_comma`` are as in ``Forward``; ``rate_end`` is where the rate ends.
+    """
+
+    location: Location
+    function: str
+    arguments: dict[str, Value]
+    written: dict[str, str | None]
+    cls: Class
+    itself: str
+    conditions: frozenset[str] | None
+    rate_names: frozenset[str]
+    where: Surroundings
+    edge: Location | None
+    needs_comma: bool
+    rate_end: Location | None
+
+
+@dataclass(eq=False)
+class Checkpointed:
+    """``torch.utils.checkpoint`` runs ``what`` (as written), which is run anew in the backward pass, all but
+    the last part of it if ``in_segments``. ``forwards`` are the calls of modules in it."""
+
+    location: Location
+    what: str | None
+    forwards: list[Forward]
+    in_segments: bool
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class AppliedTwice:
+    """``forward`` of the class of modules ``cls`` runs one ``layer`` at two places, in each call of it, on what
+    different modules have computed."""
+
+    first: Forward
+    second: Forward
+    layer: Instance
+    cls: Class
 
 
 @dataclass(eq=False)
@@ -366,6 +416,9 @@ class FileFacts:
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
     built_in_forward: list[BuiltInForward] = field(default_factory=list)
+    applied_twice: list[AppliedTwice] = field(default_factory=list)
+    checkpointed: list[Checkpointed] = field(default_factory=list)
+    functional_calls: list[FunctionalCall] = field(default_factory=list)
     flags_of_parts: set[tuple[Instance, tuple[str, ...]]] = field(default_factory=set)
     unregistered: list[Unregistered] = field(default_factory=list)
     overrides: list[ModeOverride] = field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training
+from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training, updates
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -31,12 +31,16 @@ KINDS: dict[str, Kind] = {
     "freeze-drift": Kind(training.freeze_drift, training.DRIFT_TOLERANCE),
     "mc-dropout": Kind(training.mc_dropout),
     "fresh-layer": Kind(reach.fresh_layer),
+    "functional-flag": Kind(reach.functional_flag),
     "container-reach": Kind(reach.container_reach),
     "training-flag": Kind(reach.training_flag),
     "mode-override": Kind(reach.mode_override, "exact: exceptions, return values and flags"),
     "trace-parity": Kind(exporting.trace_parity),
     "export-parity": Kind(exporting.export_parity),
     "ema-buffers": Kind(averaging.ema_buffers),
+    "checkpoint-updates": Kind(updates.checkpoint_updates, updates.UPDATES_TOLERANCE),
+    "noise-run": Kind(updates.noise_run),
+    "shared-statistics": Kind(updates.shared_statistics),
     "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
 }
 

@@ -13,18 +13,22 @@ from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
+    checkpoint_updates,
     container_reach,
     ema_buffers,
     eps_gap,
     export_parity,
     freeze_drift,
     fresh_layer,
+    functional_flag,
     mc_dropout,
     mode_gap,
     mode_in_forward,
     mode_override,
     momentum_memory,
+    noise_run,
     second_epoch,
+    shared_statistics,
     swa_buffers,
     trace_parity,
     training_flag,
@@ -42,6 +46,7 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "mode-in-forward": mode_in_forward.measure,
     "freeze-drift": freeze_drift.measure,
     "fresh-layer": fresh_layer.measure,
+    "functional-flag": functional_flag.measure,
     "container-reach": container_reach.measure,
     "mode-override": mode_override.measure,
     "training-flag": training_flag.measure,
@@ -50,6 +55,9 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "export-parity": export_parity.measure,
     "ema-buffers": ema_buffers.measure,
     "swa-buffers": swa_buffers.measure,
+    "checkpoint-updates": checkpoint_updates.measure,
+    "noise-run": noise_run.measure,
+    "shared-statistics": shared_statistics.measure,
 }
 
 
