@@ -58,7 +58,8 @@ class Rule(ABC):
     (docstrings and lines of comments do not count); as ``Pattern`` they come with what is faster to look for. Other
     statements are run only where these need them or, where ``callers`` matter to the rule, where they call them. Where
     there is one, those in which ``excuse`` is found are run as well: what the rule looks for there keeps it silent.
-    Rules that do not read modes (``follows_modes`` is false) are content with less of a large file.
+    Rules that do not read modes (``follows_modes`` is false) are content with less of a large file; those that read
+    which layer feeds which (``FileFacts.applied``) say so with ``follows_chains``.
     """
 
     code: ClassVar[str]
@@ -71,6 +72,7 @@ class Rule(ABC):
     callers: ClassVar[bool] = True
     excuse: ClassVar[str] = ""
     follows_modes: ClassVar[bool] = True
+    follows_chains: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, file: FileFacts) -> Iterator[Finding]:
@@ -98,7 +100,8 @@ class Rule(ABC):
     @classmethod
     def mark(cls) -> Mark:
         patterns = tuple(Pattern(its) if isinstance(its, str) else its for its in cls.marks)
-        return Mark(patterns, cls.callers, cls.follows_modes, Pattern(cls.excuse) if cls.excuse else None)
+        excuse = Pattern(cls.excuse) if cls.excuse else None
+        return Mark(patterns, cls.callers, cls.follows_modes, excuse, cls.follows_chains)
 
     def concerns(self, data: bytes) -> bool:
         """Whether a file with this content can have the mistake."""

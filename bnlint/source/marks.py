@@ -24,14 +24,16 @@ class Mark(NamedTuple):
     """Patterns that are all found in a statement which a rule is about.
 
     ``callers`` tells that what calls it matters too: the rule is about what happens there to what others build.
-    ``follows_modes`` tells that it takes a long analysis. ``excuse`` is a pattern for what counts beside it: statements
-    in which something speaks against a mistake elsewhere in the file.
+    ``follows_modes`` tells that it takes a long analysis, ``follows_chains`` that it is about which layer feeds which.
+    ``excuse`` is a pattern for what counts beside it: statements in which something speaks against a mistake elsewhere
+    in the file.
     """
 
     patterns: tuple[Pattern, ...]
     callers: bool = True
     follows_modes: bool = True
     excuse: Pattern | None = None
+    follows_chains: bool = False
 
     def is_on(self, text: str) -> bool:
         return all(pattern.is_in(text) for pattern in _cheapest_first(self.patterns))
