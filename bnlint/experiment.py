@@ -72,6 +72,15 @@ class Experiment:
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
 
+    These are about a norm and the layer that feeds it, named by ``before`` or ``dropout``:
+
+    - ``axis-layout`` (keras; ``before``, ``data_format``, ``filters``): has the norm one value for each filter?
+    - ``bias-gradient`` (torch, keras; ``before``, ``between``, ``data_format`` for keras): does the bias of the layer
+      before get a gradient?
+    - ``dropout-shift`` (torch, keras; ``dropout``, ``rate``): what is the variance behind the norm in eval mode, beside
+      that in train mode?
+    - ``norm-fit`` (torch; ``before``, ``rank``, ``features``): does the norm take what the layer before gives?
+
     ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
     then says which part of the source could not be established. ``options`` are what a kind needs to know beside the
     layers, named in parentheses above.

@@ -17,6 +17,7 @@ from bnlint.semantics.values import Instance, only_constant
 _SPATIAL = {4: ("row", "column"), 5: ("slice", "column")}
 # More channels than this at one end of a shape, and it may as well be an extent.
 _MOST_COLOURS = 4
+_WORDS = frozenset({"data_format", "dim_ordering"})
 _LAYOUT_IS_A_SETTING = frozenset(
     {"image_data_format", "set_image_data_format", "image_dim_ordering", "set_image_dim_ordering", "Permute"}
 )
@@ -108,7 +109,9 @@ class AxisVsDataFormat(Rule):
         first = layout == "channels_first"
         extent = _SPATIAL[rank][1 if first else 0]
         written = f"axis={axis}" if "axis" in applied.layer.arguments else "the default axis=-1"
-        given = "" if "data_format" in conv.layer.argument_nodes else " (the default)"
+        given = " (the default)" if not _WORDS & conv.layer.arguments.keys() else ""
+        if not given and not _WORDS & conv.layer.argument_nodes.keys():
+            given = " (which the file sets for all)"
         right = "1" if first else "-1"
         return self.finding(
             applied.layer.location,
@@ -128,7 +131,7 @@ def _layout_of(conv: Instance, file: FileFacts) -> tuple[str | None, Confidence]
     if given is not None:
         known, word = only_constant(given)
         if word is not None or not known:
-            explicit = "data_format" in conv.argument_nodes or "dim_ordering" in conv.argument_nodes
+            explicit = _WORDS & conv.argument_nodes.keys()
             return DATA_FORMATS.get(str(word)), Confidence.CERTAIN if explicit else Confidence.LIKELY
     if file.named & _LAYOUT_IS_A_SETTING:
         return None, Confidence.POSSIBLE

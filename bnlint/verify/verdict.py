@@ -8,7 +8,7 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training
+from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, neighbours, reach, training
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -38,6 +38,10 @@ KINDS: dict[str, Kind] = {
     "export-parity": Kind(exporting.export_parity),
     "ema-buffers": Kind(averaging.ema_buffers),
     "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
+    "axis-layout": Kind(neighbours.axis_layout, neighbours.EXACT),
+    "bias-gradient": Kind(neighbours.bias_gradient, neighbours.GRADIENT_TOLERANCE),
+    "dropout-shift": Kind(neighbours.dropout_shift, neighbours.SHIFT_TOLERANCE),
+    "norm-fit": Kind(neighbours.norm_fit, neighbours.RAISES),
 }
 
 

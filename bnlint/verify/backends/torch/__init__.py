@@ -13,7 +13,9 @@ from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
+    bias_gradient,
     container_reach,
+    dropout_shift,
     ema_buffers,
     eps_gap,
     export_parity,
@@ -24,6 +26,7 @@ from bnlint.verify.backends.torch import (
     mode_in_forward,
     mode_override,
     momentum_memory,
+    norm_fit,
     second_epoch,
     swa_buffers,
     trace_parity,
@@ -50,6 +53,9 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "export-parity": export_parity.measure,
     "ema-buffers": ema_buffers.measure,
     "swa-buffers": swa_buffers.measure,
+    "bias-gradient": bias_gradient.measure,
+    "dropout-shift": dropout_shift.measure,
+    "norm-fit": norm_fit.measure,
 }
 
 
