@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from bnlint.rules import _chains as chains
 from bnlint.rules import _support as support
 
 from bnlint.experiment import Experiment, LayerSpec, Scalar
-from bnlint.finding import Confidence, Finding, Severity
+from bnlint.finding import Confidence, Finding, Location, Severity
 from bnlint.frameworks.layers import LAYERS
 from bnlint.rule import Rule
 from bnlint.semantics.events import Applied, FileFacts, is_exactly
@@ -81,20 +81,23 @@ class RedundantBias(Rule):
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if file.named & _LOADS_PUBLISHED_WEIGHTS or not file.complete:
             return
-        uses: dict[Instance, set[Applied]] = defaultdict(set)
+        uses: dict[Instance, list[Applied]] = defaultdict(list)
         absorbed: dict[Applied, tuple[Applied, list[Applied]]] = {}
         for applied in file.applied:
             if chains.what(applied.layer) in _WEIGHTED:
-                uses[applied.layer].add(applied)
+                uses[applied.layer].append(applied)
             if chains.is_batchnorm(applied.layer) and not _is_frozen(applied.layer, file):
                 source, between = chains.before(applied, frozenset({"pool", "identity"}))
                 chain = [*between, source] if source is not None else []
                 if source is not None and all(one.read_once and _keeps_means(one.layer) for one in chain):
                     absorbed[source] = (applied, between)
-        for layer, its in uses.items():
-            norms = [absorbed[one] for one in its if one in absorbed]
-            if len(norms) == len(its) and all(_absorbs(norm.layer, layer) for norm, _ in norms) and _has_bias(layer):
-                first = min(its, key=lambda one: one.location)
+        places: dict[Location, list[Instance]] = defaultdict(list)
+        for layer in file.neighbours:
+            if chains.what(layer) in _WEIGHTED:
+                places[layer.location].append(layer)
+        for layers in places.values():  # a place may build layers for several callers
+            if all(_is_absorbed(layer, uses[layer], absorbed) for layer in layers):
+                first = uses[layers[0]][0]
                 yield self._report(first, *absorbed[first])
 
     def _report(self, applied: Applied, norm: Applied, between: list[Applied]) -> Finding:
@@ -111,6 +114,16 @@ class RedundantBias(Rule):
             chains.set_argument(applied, facts.bias, "False"),
             _experiment(norm.layer, layer),
         )
+
+
+def _is_absorbed(
+    layer: Instance, uses: list[Applied], absorbed: Mapping[Applied, tuple[Applied, list[Applied]]]
+) -> bool:
+    """Whether whatever the layer gives goes into a norm that takes its bias off."""
+    norms = [absorbed[one][0] for one in uses if one in absorbed]
+    return (
+        bool(uses) and len(norms) == len(uses) and _has_bias(layer) and all(_absorbs(its.layer, layer) for its in norms)
+    )
 
 
 def _is_frozen(norm: Instance, file: FileFacts) -> bool:

@@ -73,6 +73,9 @@ class ChainInterpreter(Interpreter):
             event.construction = self._constructions.get(layer)
             self.remember(key, event)
             self.facts.applied.append(event)
+        for maker in makers:
+            if maker is not None:
+                maker.consumers.add(event)
         return event
 
     def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value:
@@ -120,6 +123,7 @@ class ChainInterpreter(Interpreter):
             if isinstance(atom, Instance) and atom.kind == name:
                 self._constructions[atom] = node
                 if facts is not None:
+                    self.facts.neighbours[atom] = None
                     self._bind(atom, facts.parameters, arguments, not atom.arguments)
                     layout = self._data_format()
                     if facts.framework == "keras" and layout is not None:

@@ -337,8 +337,8 @@ class Applied:
 
     ``inputs`` are the applications that made its input, None among them where that may be something else. ``alone``
     tells that what is called can be nothing but this layer. ``readers`` are the places that read a name of the output,
-    ``exits`` the calls of a container that give it. ``construction`` is the call that built the layer; functions have
-    none.
+    ``exits`` the calls of a container that give it, ``consumers`` the applications that take it. ``construction`` is
+    the call that built the layer; functions have none.
     """
 
     location: Location
@@ -348,6 +348,7 @@ class Applied:
     where: Surroundings
     readers: set[int] = field(default_factory=set)
     exits: set[int] = field(default_factory=set)
+    consumers: set[Applied] = field(default_factory=set)
     construction: ir.Call | None = None
 
     @property
@@ -358,7 +359,7 @@ class Applied:
     @property
     def read_once(self) -> bool:
         """Whether no more than one place uses the output."""
-        return len(self.readers) <= 1 and len(self.exits) <= 1
+        return max(len(self.readers), len(self.exits), len(self.consumers)) <= 1
 
 
 @dataclass
@@ -375,8 +376,8 @@ class FileFacts:
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
     step. ``modes_saved`` are modules whose ``training`` is kept in a variable, with the calls that lead there.
     ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
-    ``applied`` and ``input_shapes`` (without the batch, None for what is not written out) are there for rules that
-    follow chains of layers.
+    ``applied``, ``neighbours`` (the layers of ``bnlint.frameworks.neighbours`` that are built) and ``input_shapes``
+    (without the batch, None for what is not written out) are there for rules that follow chains of layers.
     """
 
     path: str
@@ -410,6 +411,7 @@ class FileFacts:
     named: set[str] = field(default_factory=set)
     modes_saved: set[tuple[Instance | Mystery, tuple[TraceStep, ...]]] = field(default_factory=set)
     applied: list[Applied] = field(default_factory=list)
+    neighbours: dict[Instance, None] = field(default_factory=dict)
     input_shapes: set[tuple[int | None, ...] | None] = field(default_factory=set)
 
 
