@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
-from bnlint.verify.backends.keras.rebuilt import Rebuilt, call, keras, normal, np, relative
+from bnlint.verify.backends.keras.rebuilt import Layer, Rebuilt, call, keras, normal, np, relative
 from bnlint.verify.fixture import plain, shape_text
 
 _INPUTS = 3
@@ -56,7 +56,7 @@ def measure(rebuilt: Rebuilt, options: Options) -> Facts:
     }
 
 
-def conv_before(options: Options, filters: int) -> tuple[object, tuple[int, ...]]:
+def conv_before(options: Options, filters: int) -> tuple[Layer, tuple[int, ...]]:
     """The convolution, of the layout that the source has, and the shape of its input."""
     name, layout = str(options["before"]).replace("Convolution", "Conv"), str(options["data_format"])
     sides = int(name[name.index("D") - 1]) if name[0] != "D" else int(name.removesuffix("D")[-1])
