@@ -60,7 +60,7 @@ class ImplicitTrainMode(Rule):
     name: ClassVar[str] = "implicit-train-mode"
     severity: ClassVar[Severity] = Severity.WARNING
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm",))
-    marks: ClassVar[tuple[str, ...]] = (support.SCRIPT_ONLY,)
+    scripts_only: ClassVar[bool] = True
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or any(backward.where.from_script for backward in file.backwards):

@@ -65,7 +65,7 @@ class ImplicitInferenceMode(Rule):
         (b"keras", b"tensorflow"),
         (b"BatchNormalization", b"batch_norm"),
     )
-    marks: ClassVar[tuple[str, ...]] = (support.SCRIPT_ONLY,)
+    scripts_only: ClassVar[bool] = True
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for forward in file.forwards:
