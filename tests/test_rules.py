@@ -171,7 +171,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
 NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {
     "BNL006": {"fault": "none"},
     "BNL111": {"data_format": "channels_last"},
-    "BNL112": {"before": "Conv2d", "features": 16, "rank": 4},
+    "BNL112": {"before": "Conv1d", "features": 16, "rank": 3},
     "BNL120": {"between": "ReLU"},
     "BNL121": {"rate": 0.0},
 }

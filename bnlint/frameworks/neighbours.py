@@ -101,7 +101,7 @@ _ALL = (
         for n in (1, 2, 3)
         for resize in _keras("resize", *(f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping", "UpSampling")))
     ),
-    *_torch("flatten", "Flatten"),
+    *_torch("flatten", "Flatten", parameters=("start_dim", "end_dim")),
     *_keras("flatten", "Flatten"),
     *_torch("identity", "Identity"),
     *_keras("identity", "InputLayer", "GaussianNoise", "ActivityRegularization", "Identity"),
