@@ -82,6 +82,7 @@ class AxisVsDataFormat(Rule):
     needle_pattern: ClassVar[str] = (
         r"channels_first|dim_ordering|axis\s*=\s*(?:1|-3|-4)\b|Normalization\(\s*(?:1|-3|-4)\b|AXIS\s*="
     )
+    callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     follows_chains: ClassVar[bool] = True
     marks: ClassVar[tuple[str, ...]] = (r"BatchNorm|def call\b", r"BatchNorm")

@@ -65,6 +65,7 @@ class BnDimMismatch(Rule):
         (b"BatchNorm",),
         (b"Conv", b"Linear"),
     )
+    callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     follows_chains: ClassVar[bool] = True
     marks: ClassVar[tuple[str, ...]] = chains.CHAIN_MARKS

@@ -73,6 +73,7 @@ class RedundantBias(Rule):
         (b"BatchNorm",),
         (b"Conv", b"Linear", b"Dense"),
     )
+    callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     follows_chains: ClassVar[bool] = True
     marks: ClassVar[tuple[str, ...]] = chains.CHAIN_MARKS

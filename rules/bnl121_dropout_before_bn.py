@@ -70,6 +70,7 @@ class DropoutBeforeBn(Rule):
         (b"BatchNorm",),
         (b"Dropout", b"dropout"),
     )
+    callers: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = False
     follows_chains: ClassVar[bool] = True
     marks: ClassVar[tuple[str, ...]] = chains.CHAIN_MARKS
