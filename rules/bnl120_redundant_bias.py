@@ -92,9 +92,8 @@ class RedundantBias(Rule):
                 if source is not None and all(one.read_once and _keeps_means(one.layer) for one in chain):
                     absorbed[source] = (applied, between)
         places: dict[Location, list[Instance]] = defaultdict(list)
-        for layer in file.neighbours:
-            if chains.what(layer) in _WEIGHTED:
-                places[layer.location].append(layer)
+        for layer in uses:
+            places[layer.location].append(layer)
         for layers in places.values():  # a place may build layers for several callers
             if all(_is_absorbed(layer, uses[layer], absorbed) for layer in layers):
                 first = uses[layers[0]][0]

@@ -123,7 +123,6 @@ class ChainInterpreter(Interpreter):
             if isinstance(atom, Instance) and atom.kind == name:
                 self._constructions[atom] = node
                 if facts is not None:
-                    self.facts.neighbours[atom] = None
                     self._bind(atom, facts.parameters, arguments, not atom.arguments)
                     layout = self._data_format()
                     if facts.framework == "keras" and layout is not None:

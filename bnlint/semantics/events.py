@@ -376,8 +376,8 @@ class FileFacts:
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
     step. ``modes_saved`` are modules whose ``training`` is kept in a variable, with the calls that lead there.
     ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
-    ``applied``, ``neighbours`` (the layers of ``bnlint.frameworks.neighbours`` that are built) and ``input_shapes``
-    (without the batch, None for what is not written out) are there for rules that follow chains of layers.
+    ``applied`` and ``input_shapes`` (without the batch, None for what is not written out) are there for rules that
+    follow chains of layers.
     """
 
     path: str
@@ -411,7 +411,6 @@ class FileFacts:
     named: set[str] = field(default_factory=set)
     modes_saved: set[tuple[Instance | Mystery, tuple[TraceStep, ...]]] = field(default_factory=set)
     applied: list[Applied] = field(default_factory=list)
-    neighbours: dict[Instance, None] = field(default_factory=dict)
     input_shapes: set[tuple[int | None, ...] | None] = field(default_factory=set)
 
 
