@@ -93,7 +93,8 @@ class RedundantBias(Rule):
                     absorbed[source] = (applied, between)
         places: dict[Location, list[Instance]] = defaultdict(list)
         for layer in uses:
-            places[layer.location].append(layer)
+            if layer.location.path == file.path:  # what another file builds is told there
+                places[layer.location].append(layer)
         for layers in places.values():  # a place may build layers for several callers
             if all(_is_absorbed(layer, uses[layer], absorbed) for layer in layers):
                 first = uses[layers[0]][0]
