@@ -110,9 +110,10 @@ class ChainInterpreter(Interpreter):
             self._set_data_format(arguments.at(0) or UNKNOWN)
         if name in GETS_DATA_FORMAT:
             return self._data_format() or UNKNOWN
-        items = self._in_order(arguments) if name == "collections.OrderedDict" else None
-        if items is not None:
-            return frozenset({Tuple(tuple(_second(item) for item in items))})
+        if name == "collections.OrderedDict" and len(arguments.positional) == 1 and not arguments.keywords:
+            modules = [_second(item) for item in self._in_order(arguments) or ()]
+            if modules and all(modules):
+                return frozenset({Tuple(tuple(modules))})
         value = super().call_library(name, arguments, node)
         if name in FUNCTIONS:
             return self._call_like_a_layer(FUNCTIONS[name], arguments, node, value)
@@ -316,9 +317,9 @@ def _another(value: Value) -> Value:
 
 
 def _second(item: Value) -> Value:
-    """The module of a pair of name and module."""
+    """The module of a pair of name and module; nothing for anything else."""
     pairs = [atom for atom in item if isinstance(atom, Tuple) and len(atom.items) == 2]
-    return pairs[0].items[1] if len(pairs) == len(item) == 1 else UNKNOWN
+    return pairs[0].items[1] if len(pairs) == len(item) == 1 else NOTHING
 
 
 def _size(value: Value) -> int | None:
