@@ -96,6 +96,9 @@ class BatchNormInPlainContainer(Rule):
     code: ClassVar[str] = "BNL005"
     name: ClassVar[str] = "bn-in-plain-container"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("container-reach",)
+    evidence: ClassVar[int] = 5
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b"self.",))
     needle_pattern: ClassVar[str] = (
         r"\bself\.\w+[ \t]*(?::[^=\n]*)?=[ \t]*(?:[\[({]|list\(\)|dict\(\)|\w+[ \t]*[#\r\n])"

@@ -59,6 +59,9 @@ class ImplicitTrainMode(Rule):
     code: ClassVar[str] = "BNL010"
     name: ClassVar[str] = "implicit-train-mode"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("mode-gap",)
+    evidence: ClassVar[int] = 3
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm",))
     scripts_only: ClassVar[bool] = True
 

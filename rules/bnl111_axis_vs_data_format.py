@@ -74,6 +74,9 @@ class AxisVsDataFormat(Rule):
     code: ClassVar[str] = "BNL111"
     name: ClassVar[str] = "axis-vs-data-format"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("axis-layout",)
+    evidence: ClassVar[int] = 8
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow"),
         (b"BatchNorm",),

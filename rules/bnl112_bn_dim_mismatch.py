@@ -60,6 +60,9 @@ class BnDimMismatch(Rule):
     name: ClassVar[str] = "bn-dim-mismatch"
     severity: ClassVar[Severity] = Severity.ERROR
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("norm-fit",)
+    evidence: ClassVar[int] = 4
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
         (b"BatchNorm",),

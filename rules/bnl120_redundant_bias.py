@@ -68,6 +68,9 @@ class RedundantBias(Rule):
     name: ClassVar[str] = "redundant-bias"
     severity: ClassVar[Severity] = Severity.INFO
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch", "Keras")
+    experiments: ClassVar[tuple[str, ...]] = ("bias-gradient",)
+    evidence: ClassVar[int] = 12
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch", b"keras", b"tensorflow"),
         (b"BatchNorm",),

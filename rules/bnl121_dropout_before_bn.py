@@ -65,6 +65,9 @@ class DropoutBeforeBn(Rule):
     name: ClassVar[str] = "dropout-before-bn"
     severity: ClassVar[Severity] = Severity.WARNING
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch", "Keras")
+    experiments: ClassVar[tuple[str, ...]] = ("dropout-shift",)
+    evidence: ClassVar[int] = 5
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch", b"keras", b"tensorflow"),
         (b"BatchNorm",),

@@ -48,9 +48,6 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
         follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
         follows_chains = marks is None or any(m.follows_chains and m.is_on(s.code) for m in marks for s in relevant)
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
-        if scripts and not relevant and marks is not None:  # what a rule is about may still be spread over statements
-            code = "\n".join(segment.code for segment in source.segments)
-            scripts = any(mark.scripts_only or mark.is_on(code) for mark in marks)
         # A library's functions are each on their own; a program may be too large as a whole, and right at its top.
         program = any(segment.role is Role.CODE for segment in relevant)
         for depth in DEPTHS if program else DEPTHS[:1]:
@@ -199,7 +196,7 @@ def _run_class(machine: Interpreter, cls: Class, marks: Sequence[Mark] | None, r
     machine.state, receiver = machine.representative(cls)
     entry = machine.state
     # A module's mode is its user's affair; an object of unknown make may have its modules set by its base.
-    in_own_hands = receiver.framework is None and not cls.has_unknown_base
+    in_own_hands = receiver.framework is None and not cls.has_unknown_base and not machine.lessons.is_managed(cls)
     for _ in range(_ROUNDS):
         for method in methods:
             machine.state = entry.copy()

@@ -21,6 +21,7 @@ from bnlint.semantics.frames import Context, Frame, Key, Scope
 from bnlint.semantics.project import Project
 from bnlint.semantics.relevance import Relevance
 from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Mode, State, Way
+from bnlint.semantics.teaching import Lessons
 from bnlint.semantics.values import (
     NOTHING,
     Atom,
@@ -57,6 +58,7 @@ class Machine(ABC):
         self.relevance = Relevance(project)
         assumptions = project.assumptions if project is not None else NOTHING_ASSUMED
         self.facts = events.FileFacts(source.path, assumptions, source.imports, source.definitions)
+        self.lessons = Lessons(assumptions.teaching)
         self.root = Scope(source, imported=False)
         self.scopes: dict[str, Scope] = {source.path: self.root}
         self.frame = self.root.frame
