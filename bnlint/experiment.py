@@ -93,6 +93,15 @@ class Experiment:
     - ``noise-run``: what does a run on noise in train mode change of a layer that is then evaluated?
     - ``shared-statistics``: does a layer that is run on two different inputs normalise each as one of its own would?
 
+    These are about a norm and the layer that feeds it, named by ``before`` or ``dropout``:
+
+    - ``axis-layout`` (keras; ``before``, ``data_format``, ``filters``): has the norm one value for each filter?
+    - ``bias-gradient`` (torch, keras; ``before``, ``between``, ``data_format`` for keras): does the bias of the layer
+      before get a gradient?
+    - ``dropout-shift`` (torch, keras; ``dropout``, ``rate``): what is the variance behind the norm in eval mode, beside
+      that in train mode?
+    - ``norm-fit`` (torch; ``before``, ``rank``, ``features``): does the norm take what the layer before gives?
+
     ``model`` is what ``--verify-models`` builds and measures, where the source tells. ``framework`` is ``torch`` or
     ``keras``. An experiment without layers cannot be carried out; ``unknown``
     then says which part of the source could not be established. ``options`` are what a kind needs to know beside the

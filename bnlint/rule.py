@@ -90,8 +90,9 @@ class Rule(ABC):
     (docstrings and lines of comments do not count); as ``Pattern`` they come with what is faster to look for. Other
     statements are run only where these need them or, where ``callers`` matter to the rule, where they call them. Where
     there is one, those in which ``excuse`` is found are run as well: what the rule looks for there keeps it silent.
-    Rules that do not read modes (``follows_modes`` is false) are content with less of a large file. With
-    ``scripts_only`` a rule needs no marks: it speaks of a file's own top-level code alone.
+    Rules that do not read modes (``follows_modes`` is false) are content with less of a large file; those that read
+    which layer feeds which (``FileFacts.applied``) say so with ``follows_chains``. With ``scripts_only`` a rule needs
+    no marks: it speaks of a file's own top-level code alone.
 
     For its page: ``frameworks`` by their names, the kinds of ``experiments`` that it asks for, and ``evidence``, the
     number of distinct public reports of the mistake that were counted.
@@ -111,6 +112,7 @@ class Rule(ABC):
     excuse: ClassVar[str] = ""
     scripts_only: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = True
+    follows_chains: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, file: FileFacts) -> Iterator[Finding]:
@@ -139,7 +141,7 @@ class Rule(ABC):
     def mark(cls) -> Mark:
         patterns = tuple(Pattern(its) if isinstance(its, str) else its for its in cls.marks)
         excuse = Pattern(cls.excuse) if cls.excuse else None
-        return Mark(patterns, cls.callers, cls.follows_modes, excuse, cls.scripts_only)
+        return Mark(patterns, cls.callers, cls.follows_modes, excuse, cls.scripts_only, cls.follows_chains)
 
     def concerns(self, data: bytes) -> bool:
         """Whether a file with this content can have the mistake."""

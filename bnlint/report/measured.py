@@ -111,6 +111,18 @@ _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "gap_eval": ("gap to the default eps, eval mode", share),
     "gap_train": ("gap to the default eps, train mode", share),
     "scale": ("scale of the output", number),
+    "before": ("layer before", str),
+    "data_format": ("its data_format", str),
+    "filters": ("its filters", number),
+    **_pair("values", "values of gamma"),
+    "bias_gradient": ("gradient of the bias", number),
+    "weight_gradient": ("gradient of the weights", number),
+    "gradient_ratio": ("gradient of the bias / of the weights", share),
+    "dropout": ("dropout", str),
+    "rate": ("dropout probability", number),
+    "variance_train": ("variance of the output, train mode", number),
+    "variance_eval": ("variance of the output, eval mode", number),
+    "features_given": ("features given", number),
     "layers_measured": ("layers measured", number),
 }
 

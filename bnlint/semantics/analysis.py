@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
+from bnlint.semantics.chains import ChainInterpreter
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.frames import Frame
 from bnlint.semantics.interpreter import Interpreter
@@ -45,11 +46,12 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
             marks = [mark if on else mark._replace(excuse=None) for mark, on in marked.items()]
             relevant = _relevant(source, dict(zip(marks, marked.values(), strict=True)))
         follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
+        follows_chains = marks is None or any(m.follows_chains and m.is_on(s.code) for m in marks for s in relevant)
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
         # A library's functions are each on their own; a program may be too large as a whole, and right at its top.
         program = any(segment.role is Role.CODE for segment in relevant)
         for depth in DEPTHS if program else DEPTHS[:1]:
-            interpreter = Interpreter(source, project)
+            interpreter = (ChainInterpreter if follows_chains else Interpreter)(source, project)
             interpreter.max_depth = depth
             if not follows_modes:
                 interpreter.limit = MAX_STEPS // 8

@@ -381,6 +381,37 @@ class ModeOverride:
     owns_unknown: bool = False
 
 
+@dataclass(eq=False)
+class Applied:
+    """A layer, or a function that does what a layer does, is applied: in a call, or by its place in a sequence.
+
+    ``inputs`` are the applications that made its input, None among them where that may be something else. ``alone``
+    tells that what is called can be nothing but this layer. ``readers`` are the places that read a name of the output,
+    ``exits`` the calls of a container that give it, ``consumers`` the applications that take it. ``construction`` is
+    the call that built the layer; functions have none.
+    """
+
+    location: Location
+    layer: Instance
+    inputs: set[Applied | None]
+    alone: bool
+    where: Surroundings
+    readers: set[int] = field(default_factory=set)
+    exits: set[int] = field(default_factory=set)
+    consumers: set[Applied] = field(default_factory=set)
+    construction: ir.Call | None = None
+
+    @property
+    def source(self) -> Applied | None:
+        """The one application that its input surely comes from."""
+        return next(iter(self.inputs)) if self.alone and len(self.inputs) == 1 else None
+
+    @property
+    def read_once(self) -> bool:
+        """Whether no more than one place uses the output."""
+        return max(len(self.readers), len(self.exits), len(self.consumers)) <= 1
+
+
 @dataclass
 class FileFacts:
     """Everything the rules read about one file.
@@ -395,6 +426,8 @@ class FileFacts:
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
     step. ``modes_saved`` are modules whose ``training`` is kept in a variable, with the calls that lead there.
     ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
+    ``applied`` and ``input_shapes`` (without the batch, None for what is not written out) are there for rules that
+    follow chains of layers.
     """
 
     path: str
@@ -430,6 +463,8 @@ class FileFacts:
     put_in_eval: dict[Instance | Mystery, TraceStep] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
     modes_saved: set[tuple[Instance | Mystery, tuple[TraceStep, ...]]] = field(default_factory=set)
+    applied: list[Applied] = field(default_factory=list)
+    input_shapes: set[tuple[int | None, ...] | None] = field(default_factory=set)
 
 
 def numbers(value: Value) -> tuple[list[Constant], bool]:

@@ -213,7 +213,12 @@ class Expressions(Names):
             held |= (self.elements(item) or UNKNOWN) if starred else item
             doubtful |= self.doubtful_in(item)
         self.add_elements(collection, held, doubtful)
+        if kind == "list" and not any(node.starred):
+            self.note_items(collection, items)
         return frozenset({collection})
+
+    def note_items(self, collection: Instance, items: tuple[Value, ...]) -> None:
+        """A list is written out, with these items in this order."""
 
     def _dict(self, node: ir.DictDisplay) -> Value:
         mapping, _ = self.new_object(node, "builtins.dict", None)

@@ -263,13 +263,15 @@ class Tape(Atom):
 @dataclass(frozen=True, slots=True)
 class Tensor(Atom):
     """A tensor. ``origins`` are the forward calls that it was computed from (events), ``through`` the Keras
-    layers that a symbolic one went through. ``shape`` and ``fill`` are known for a constant tensor."""
+    layers that a symbolic one went through. ``shape`` and ``fill`` are known for a constant tensor. ``made_by`` is the
+    application of a layer whose output it is (an event, where chains of layers are followed)."""
 
     kind: str  # "eager", "random" (eager too, of meaningless values), "symbolic" or "unknown"
     origins: frozenset[Any] = frozenset()
     through: frozenset[Instance] = frozenset()
     shape: tuple[int, ...] | None = None
     fill: float | None = None
+    made_by: Any = None
 
 
 def join(left: Value, right: Value) -> Value:

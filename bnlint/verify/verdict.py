@@ -8,7 +8,7 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training, updates
+from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, neighbours, reach, training, updates
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -42,6 +42,10 @@ KINDS: dict[str, Kind] = {
     "noise-run": Kind(updates.noise_run),
     "shared-statistics": Kind(updates.shared_statistics),
     "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
+    "axis-layout": Kind(neighbours.axis_layout, neighbours.EXACT),
+    "bias-gradient": Kind(neighbours.bias_gradient, neighbours.GRADIENT_TOLERANCE),
+    "dropout-shift": Kind(neighbours.dropout_shift, neighbours.SHIFT_TOLERANCE),
+    "norm-fit": Kind(neighbours.norm_fit, neighbours.RAISES),
 }
 
 

@@ -13,8 +13,10 @@ from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
+    bias_gradient,
     checkpoint_updates,
     container_reach,
+    dropout_shift,
     ema_buffers,
     eps_gap,
     export_parity,
@@ -27,6 +29,7 @@ from bnlint.verify.backends.torch import (
     mode_override,
     momentum_memory,
     noise_run,
+    norm_fit,
     second_epoch,
     shared_statistics,
     swa_buffers,
@@ -58,6 +61,9 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "checkpoint-updates": checkpoint_updates.measure,
     "noise-run": noise_run.measure,
     "shared-statistics": shared_statistics.measure,
+    "bias-gradient": bias_gradient.measure,
+    "dropout-shift": dropout_shift.measure,
+    "norm-fit": norm_fit.measure,
 }
 
 
