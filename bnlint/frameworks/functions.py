@@ -123,6 +123,8 @@ KERAS_BASES = frozenset({*KERAS_MODELS, "keras.layers.Layer", "keras.Layer"})
 KERAS_SETTLES_STATISTICS = frozenset(
     {"compile", "fit", "fit_generator", "train_on_batch", "load_weights", "set_weights", "load_own_variables", "adapt"}
 )
+#: Methods that train a model with the step that ``compile`` has it build.
+KERAS_FITTING = frozenset({"compile", "fit", "fit_generator", "train_on_batch"})
 KERAS_VARIABLES = frozenset({"trainable_variables", "trainable_weights", "variables", "weights"})
 
 #: Functions that make a tensor of known shape: name -> constant fill, or None for other contents.

@@ -7,8 +7,8 @@ from dataclasses import replace
 from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
+from bnlint.semantics.keras_models import KerasModels
 from bnlint.semantics.state import ELEMENTS
-from bnlint.semantics.structure import Structure
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -33,7 +33,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Calls(Structure):
+class Calls(KerasModels):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:

@@ -44,6 +44,8 @@ class Passes(Functions):
         through = frozenset(layer for tensor in tensors for layer in tensor.through)
         if any(tensor.kind == "symbolic" for tensor in tensors):
             itself = {target} if isinstance(target, Instance) else set()
+            if keras and isinstance(target, Instance):
+                self.graph_call(target, arguments, node)
             return frozenset({Tensor("symbolic", through=through | itself)})
         key, event = self.event(node, events.Forward, id(target))
         layers, owns_unknown = self.mode_dependent_layers(target)
@@ -91,6 +93,9 @@ class Passes(Functions):
             self.facts.forwards.append(event)
         through |= {target} if keras and isinstance(target, Instance) else frozenset()
         return frozenset({Tensor("unknown", frozenset({event}), through)})
+
+    def graph_call(self, target: Instance, arguments: Arguments, node: ir.Call) -> None:
+        """A Keras object is called on a symbolic tensor."""
 
     def _is_discarded(self, node: ir.Call) -> bool:
         """Whether nothing reads what a call returns: no name gets it, or one that its function never reads."""
