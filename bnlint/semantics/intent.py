@@ -49,6 +49,10 @@ _DELIBERATE = frozenset(
 )  # fmt: skip
 _DELIBERATE_TOGETHER = (frozenset({"update", "bn"}), frozenset({"reset", "bn"}), frozenset({"bn", "stats"}))
 _GAN_LETTERS = frozenset({"G", "D", "g", "netG", "netD"})
+_PARTS = frozenset(
+    {"block", "layer", "encoder", "decoder", "head", "neck", "backbone", "module", "unit", "cell", "stem", "attention",
+     "embedding", "branch", "stage", "path", "conv", "bottleneck", "discriminator", "generator", "critic", "sampler"}
+)  # fmt: skip
 _TEST_PACKAGES = frozenset({"pytest", "unittest"})
 
 
@@ -171,6 +175,11 @@ def is_deliberate(forward: Forward, but: frozenset[str] = frozenset()) -> bool:
         return True
     found = [words(name) for name in names]
     return any((_DELIBERATE - but) & those or any(pair <= those for pair in _DELIBERATE_TOGETHER) for those in found)
+
+
+def is_part_of_a_model(cls: Class) -> bool:
+    """Whether a class is named as something that others are made of."""
+    return bool(_PARTS & words(cls.name))
 
 
 def _class_names(cls: Class) -> set[str]:
