@@ -152,6 +152,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL107": {"eps": 1e-5},
     "BNL201": {"trainable": False},
     "BNL202": {"trainable": False},
+    "BNL208": {"trainable": False},
     "BNL210": {"trainable": False},
     "BNL301": {"track_running_stats": False},
     "BNL302": {"track_running_stats": False},

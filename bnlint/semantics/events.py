@@ -363,7 +363,7 @@ class GraphCall:
 class Fitted:
     """``model.fit(...)``, another method that trains a Keras model, or ``compile``, as ``name`` says. ``stale`` are the
     layers whose ``trainable`` is surely not what it was when the model was first trained after its last ``compile``,
-    each with what it is now."""
+    each with what it is now; ``layers`` are all that depend on the mode."""
 
     location: Location
     receiver: str | None
@@ -371,6 +371,7 @@ class Fitted:
     name: str
     where: Surroundings
     stale: list[tuple[Layer, bool]] = field(default_factory=list)
+    layers: frozenset[Instance] = frozenset()
 
 
 @dataclass(eq=False)

@@ -10,7 +10,6 @@ from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.frames import Frame
 from bnlint.semantics.structure import Structure
 from bnlint.semantics.values import (
-    UNKNOWN,
     Atom,
     Function,
     Instance,
@@ -26,6 +25,8 @@ from bnlint.source.positions import Span
 #: A definition whose parameters can be followed by another, up to the last of them.
 _HEADER = re.compile(r"def\s+call\s*\([^()*]*[^()*,\s](?=\s*\)\s*(?:->[^:]*)?:)")
 _AT_FIT = "trainable at fit"
+#: What stands for it where the model has not been trained since it was compiled.
+_NOT_YET = constant("not yet")
 
 
 class KerasModels(Structure):
@@ -93,27 +94,33 @@ class KerasModels(Structure):
             event = events.Fitted(self.location(node.span), ir.dotted(node.func), model, name, self.surroundings())
             self.remember(key, event)
             self.facts.fitted.append(event)
+        layers = self.mode_dependent_layers(model)[0]
+        event.layers |= {layer.instance for layer in layers}
         if name == "compile":
             for part in parts:
-                self.state.assign(part, mark, UNKNOWN)
+                self.state.assign(part, mark, _NOT_YET)
             return
         changed = [part for part in parts if self._change(part, mark) is not None]
         event.stale = [
             (layer, change)
-            for layer in (self.mode_dependent_layers(model)[0] if changed else [])
-            for part in changed
-            if part is layer.instance or layer.instance in {inner for inner, _ in self.parts(part)[0]}
-            for change in [self._change(part, mark)]
-            if change is not None
+            for layer in layers
+            if (change := self._change_of(layer.instance, changed, mark)) is not None
         ]
         for part in parts:
-            if self.state.slots.get((part, mark)) in (None, UNKNOWN):
-                self.state.assign(part, mark, self._trainable(part))
+            held = self.state.slots.get((part, mark)) or _NOT_YET
+            if held & _NOT_YET:
+                self.state.assign(part, mark, join(held - _NOT_YET, self._trainable(part)))
 
     def _trainable(self, part: Instance | Mystery) -> Value:
         assert self.state is not None
         given = part.arguments.get("trainable") if isinstance(part, Instance) else None
         return self.state.slots.get((part, "trainable")) or given or constant(True)
+
+    def _change_of(self, layer: Instance, changed: list[Instance | Mystery], mark: str) -> bool | None:
+        """What became of the layer by itself, or with what it is in."""
+        within = [part for part in changed if any(inner is layer for inner, _ in self.parts(part)[0])]
+        changes = {self._change(part, mark) for part in within}
+        return changes.pop() if len(changes) == 1 else None
 
     def _change(self, part: Instance | Mystery, mark: str) -> bool | None:
         """What ``trainable`` surely is now, and surely was not when the step was built."""
@@ -121,7 +128,9 @@ class KerasModels(Structure):
         before, now = self.state.slots.get((part, mark)), self._trainable(part)
         was_known, was = only_constant(before) if before is not None else (False, None)
         is_known, is_now = only_constant(now)
-        return bool(is_now) if was_known and is_known and bool(was) is not bool(is_now) else None
+        if not (was_known and is_known and isinstance(was, bool) and isinstance(is_now, bool)):
+            return None
+        return is_now if was is not is_now else None
 
     def _assign_attribute(self, atom: Atom, target: ir.Attr, value: Value, strong: bool) -> None:
         super()._assign_attribute(atom, target, value, strong)
