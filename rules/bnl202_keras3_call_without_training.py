@@ -63,7 +63,7 @@ class Keras3CallWithoutTraining(Rule):
     code: ClassVar[str] = "BNL202"
     name: ClassVar[str] = "keras3-call-without-training"
     severity: ClassVar[Severity] = Severity.ERROR
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"keras", b"tensorflow"), (b"def call(",))
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"def call(",),)
     marks: ClassVar[tuple[str, ...]] = (r"def call\(",)
     follows_modes: ClassVar[bool] = False
 

@@ -125,6 +125,7 @@ class Forward:
     training_default: Value | None = None
     edge: Location | None = None
     needs_comma: bool = False
+    training_at: Location | None = None  # a constant for ``training``
     read_at: Location | None = None  # where its values are printed, compared or converted
     trained: bool = False  # a backward pass runs through its output
     discarded: bool = False  # nothing is done with what it computes

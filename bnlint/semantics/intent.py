@@ -47,6 +47,12 @@ _DELIBERATE = frozenset(
         "meta", "fewshot", "shot", "transductive", "adversarial", "attack",
     }
 )  # fmt: skip
+_GENERATIVE = frozenset(
+    {"pix2pix", "cyclegan", "translation", "style", "stylize", "vae", "flow", "adversary", "critic"}
+)
+_FROZEN = frozenset(
+    {"frozen", "freeze", "fixed", "pretrained", "teacher", "target", "ema", "reference", "extractor", "perceptual"}
+)
 _DELIBERATE_TOGETHER = (frozenset({"update", "bn"}), frozenset({"reset", "bn"}), frozenset({"bn", "stats"}))
 _GAN_LETTERS = frozenset({"G", "D", "g", "netG", "netD"})
 _PARTS = frozenset(
@@ -175,6 +181,20 @@ def is_deliberate(forward: Forward, but: frozenset[str] = frozenset()) -> bool:
         return True
     found = [words(name) for name in names]
     return any((_DELIBERATE - but) & those or any(pair <= those for pair in _DELIBERATE_TOGETHER) for those in found)
+
+
+def is_deliberate_file(facts: FileFacts, also: Iterable[str]) -> bool:
+    """Whether the file, what it defines or the names in ``also`` tell of a method that needs batch statistics in
+    inference; for rules about how a model is built, whose use is elsewhere."""
+    names = [*facts.defines, *PurePosixPath(facts.path).with_suffix("").parts[-3:], *also]
+    found = [words(name) for name in names]
+    wanted = _DELIBERATE | _GENERATIVE
+    return any(wanted & those or any(pair <= those for pair in _DELIBERATE_TOGETHER) for those in found)
+
+
+def is_about_freezing(names: Iterable[str]) -> bool:
+    """Whether one of the names tells that what is run is meant to stay as it is."""
+    return any(_FROZEN & words(name) for name in names)
 
 
 def is_part_of_a_model(cls: Class) -> bool:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from bnlint.assumptions import NOTHING_ASSUMED
 from bnlint.errors import FileError
 from bnlint.finding import Location, TraceStep
-from bnlint.frameworks.keras_evidence import refined
 from bnlint.semantics import events, ir
+from bnlint.semantics.assumed import refined
 from bnlint.semantics.frames import Context, Frame, Key, Scope
 from bnlint.semantics.project import Project
 from bnlint.semantics.relevance import Relevance
@@ -53,7 +53,7 @@ class Machine(ABC):
     def __init__(self, source: Source, project: Project | None) -> None:
         self.project = project
         self.relevance = Relevance(project)
-        assumptions = refined(project.assumptions if project is not None else NOTHING_ASSUMED, source.text)
+        assumptions = refined(project.assumptions if project is not None else NOTHING_ASSUMED, source)
         self.facts = events.FileFacts(source.path, assumptions, source.imports, source.definitions)
         self.root = Scope(source, imported=False)
         self.scopes: dict[str, Scope] = {source.path: self.root}

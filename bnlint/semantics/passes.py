@@ -29,6 +29,7 @@ from bnlint.semantics.values import (
 )
 from bnlint.source.positions import Span
 
+_FLAG = re.compile(r"training\s*=\s*(True|False|0|1)$")
 _OF_NO_NORM = re.compile(r"conv|weight|bias|linear|classifier|head|\bfc|downsample\.0")
 
 
@@ -80,6 +81,7 @@ class Passes(Functions):
                 training=training,
                 training_default=_training_default(target),
                 edge=self._edge(node),
+                training_at=self._training_literal(node),
                 needs_comma=bool(node.args) and not node.trailing_comma,
                 discarded=self._is_discarded(node),
                 sole_layer=self._is_sole_layer(target, layers),
@@ -131,6 +133,16 @@ class Passes(Functions):
             return None
         end_line, end_column = node.span.end_line, node.span.end_column
         return self.location(Span(end_line, end_column - 1, end_line, end_column - 1))
+
+    def _training_literal(self, node: ir.Call) -> Location | None:
+        """The place of a constant for ``training``, where that is the last argument."""
+        if node.span is None or not node.args or node.args[-1].keyword != "training":
+            return None
+        line, column = node.span.end_line, node.span.end_column - 1
+        match = _FLAG.search(self.frame.scope.source.lines[line - 1][: column - 1])
+        if match is None:
+            return None
+        return self.location(Span(line, match.start(1) + 1, line, match.end(1) + 1))
 
     def freeze(self, variables: Variables, value: Value, node: ir.Expr) -> None:
         assert self.state is not None
