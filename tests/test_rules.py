@@ -154,6 +154,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL202": {"trainable": False},
     "BNL203": {"trainable": False},
     "BNL204": {"trainable": False},
+    "BNL205": {"trainable": False},
     "BNL206": {"trainable": False},
     "BNL208": {"trainable": False},
     "BNL210": {"trainable": False},

@@ -115,7 +115,7 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
             return None
         if forward.eager_input and forward.read_at is None:
             return None  # a warm-up or a probe for shapes: nobody reads what it computes
-    function = _inference_function(where.functions)
+    function = inference_function(where.functions)
     if where.no_grad is None:
         if function is None and data is None:
             return None
@@ -207,7 +207,7 @@ def _class_names(cls: Class) -> set[str]:
     return names | {base.name for one in cls.ancestors() for base in one.bases if isinstance(base, Ref)}
 
 
-def _inference_function(functions: Iterable[str]) -> str | None:
+def inference_function(functions: Iterable[str]) -> str | None:
     """The innermost function whose name says anything, if that is inference and nothing else."""
     for name in reversed(list(functions)):
         its = words(name)
@@ -228,7 +228,7 @@ def _is_inside_training(facts: FileFacts, forward: Forward) -> bool:
         if functions == here or (where.loops and functions[: len(here)] == here):
             return True
         helpers = here[len(functions) :]  # a step of the training, unless its name says otherwise
-        if where.loops and here[: len(functions)] == functions and _inference_function(helpers) is None:
+        if where.loops and here[: len(functions)] == functions and inference_function(helpers) is None:
             return True
     return False
 
