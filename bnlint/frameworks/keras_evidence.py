@@ -10,16 +10,19 @@ from __future__ import annotations
 import re
 
 KERAS_2 = re.compile(
-    r"\btf_keras\b|TF_USE_LEGACY_KERAS|\btf\.contrib\b|tensorflow\.contrib|\bcompat\.v1\b|tensorflow\.python\.keras|"
+    r"\btf_keras\b|TF_USE_LEGACY_KERAS|\btf\.contrib\b|tensorflow\.contrib|tensorflow\.python\.keras|"
+    r"\bcompat\.v1\b(?!\.logging)|"
     r"\bkeras\.engine\b|keras\.layers\.(?:normalization|core|convolutional|merge|experimental)\b|multi_gpu_model|"
     r"\b(?:fit|evaluate|predict)_generator\(|\b(?:set_)?learning_phase\(|keras\.optimizers\.legacy|"
     r"\btf\.(?:placeholder|Session|ConfigProto|enable_eager_execution|set_random_seed|global_variables_initializer)\b|"
     r"keras\.(?:utils\.np_utils|wrappers|objectives|preprocessing\.image import ImageDataGenerator)\b|"
-    r"\b(?:Adam|SGD|RMSprop)\([^()]*\blr\s*="
+    r"(?<!optim\.)\b(?:Adam|SGD|RMSprop)\([^()]*\blr\s*="
 )
+# The variable KERAS_BACKEND alone tells nothing: Keras 2 had Theano and CNTK beside TensorFlow.
 KERAS_3 = re.compile(
-    r"\bKERAS_BACKEND\b|\bkeras\.(?:ops|random|tree|distribution|KerasTensor|Variable)\b|"
-    r"from\s+keras\s+import\s+[^\n]*\b(?:ops|random|tree)\b|\bkeras_(?:hub|nlp|cv)\b"
+    r"[\"']KERAS_BACKEND[\"']\s*\]?\s*[=,]\s*[\"'](?:torch|jax)[\"']|"
+    r"\bkeras\.(?:ops|random|tree|distribution|KerasTensor|Variable)\b|"
+    r"from\s+keras\s+import\s+[^\n]*\b(?:ops|random|tree)\b|\bkeras_hub\b"
 )
 BACKEND = re.compile(r"[\"']KERAS_BACKEND[\"']\s*\]?\s*[=,]\s*[\"'](tensorflow|torch|jax)[\"']")
 #: As a script or notebook installs it.
