@@ -43,7 +43,8 @@ class TrainableAfterCompile(Rule):
     ## When it does not fire
     When the model is compiled again before it is fitted, when `trainable` is set before the first `fit` (which then
     heeds it), when it may have been what it is set to, as where a GAN switches it back and forth, when another model
-    is compiled or fitted with the layers after that, and for layers other than BatchNormalization and Dropout.
+    is compiled or fitted with the layers after that, for layers other than BatchNormalization, and where the backend is
+    known to be PyTorch, which heeds what is frozen and raises for what is thawed.
 
     ## How --verify confirms it
     It fits the rebuilt layer, changes `trainable` and fits it again, with and without `compile` in between: the moving
@@ -72,6 +73,8 @@ class TrainableAfterCompile(Rule):
     follows_modes: ClassVar[bool] = False
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
+        if file.assumptions.keras_backend == "torch":
+            return
         for fit in file.fitted:
             for setting in reversed(file.trainables):
                 layers = [
