@@ -28,11 +28,12 @@ exit status:
 
 What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
 exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
-select, extend-select, ignore, exclude, extend-exclude, format, device, min-confidence, torch-version,
-keras-version, keras-backend. An option comes before a setting, and --select starts afresh: the settings' select,
-extend-select and ignore no longer count. Of two prefixes that fit a code the longer decides. Versions that no setting
-gives are read from the project's lock and requirements files. A file that is named is always linted; directories are
-searched for *.py files that git does not ignore and exclude does not cover.
+select, extend-select, ignore, exclude, extend-exclude, format, device, min-confidence, torch-version, keras-version,
+keras-backend, mode-managers, managed-classes, batchnorm-classes, model-factories; the README shows them. An option
+comes before a setting, and --select starts afresh: the settings' select, extend-select and ignore no longer count. Of
+two prefixes that fit a code the longer decides. Versions that no setting gives are read from the project's lock and
+requirements files. A file that is named is always linted; directories are searched for *.py files that git does not
+ignore and exclude does not cover.
 """
 
 
@@ -251,7 +252,7 @@ def _list_rules(rules: Mapping[str, Rule]) -> int:
 
 def _explain(code: str, rules: Mapping[str, Rule]) -> int:
     from bnlint.config import suggestion
-    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME
+    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME, RETIRED
 
     by_name = {rule.name: rule for rule in rules.values()}
     rule = rules.get(code) or by_name.get(code)
@@ -259,6 +260,9 @@ def _explain(code: str, rules: Mapping[str, Rule]) -> int:
         title, text = f"{rule.code} {rule.name}", rule.documentation()
     elif code in (FILE_ERROR_CODE, FILE_ERROR_NAME):
         title, text = f"{FILE_ERROR_CODE} {FILE_ERROR_NAME}", _FILE_ERROR
+    elif code in RETIRED:
+        name, why = RETIRED[code]
+        title, text = f"{code} {name}", f"There is no such rule: {why}."
     else:
         known = [*rules, *by_name, FILE_ERROR_CODE, FILE_ERROR_NAME]
         raise UsageError(f"--explain: there is no rule {code!r}{suggestion(code, known)}")

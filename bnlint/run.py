@@ -102,7 +102,7 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
         rules = [rule for rule in there.rules if settings.enabled(rule.code, rule.default)]
         codes = [rule.code for rule in rules]
         assumptions = settings.assumptions()
-        known = Known(cache, rules, key(there.fingerprint, repr(assumptions), *codes).hex())
+        known = Known(cache, rules, key(there.fingerprint, repr(assumptions), *codes).hex(), assumptions.teaching)
         findings, others = known.look_up(files)
         yield len(files) - len(others), findings, ()
         if not others:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.frames import Frame
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import DEPTHS, MAX_STEPS, OutOfSteps
+from bnlint.semantics.machine import DEPTHS, MAX_STEPS, STRUCTURE_DEPTH, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
@@ -53,6 +53,9 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
             interpreter.max_depth = depth
             if not follows_modes:
                 interpreter.limit = MAX_STEPS // 8
+                interpreter.max_depth = min(depth, STRUCTURE_DEPTH)
+            elif not program:
+                interpreter.limit = MAX_STEPS // 2
             try:
                 if relevant or scripts:
                     _run_all(interpreter, relevant, marks)
@@ -191,7 +194,7 @@ def _run_class(machine: Interpreter, cls: Class, marks: Sequence[Mark] | None, r
     machine.state, receiver = machine.representative(cls)
     entry = machine.state
     # A module's mode is its user's affair; an object of unknown make may have its modules set by its base.
-    in_own_hands = receiver.framework is None and not cls.has_unknown_base
+    in_own_hands = receiver.framework is None and not cls.has_unknown_base and not machine.lessons.is_managed(cls)
     for _ in range(_ROUNDS):
         for method in methods:
             machine.state = entry.copy()

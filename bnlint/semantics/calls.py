@@ -9,6 +9,7 @@ from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.keras_models import KerasModels
 from bnlint.semantics.state import ELEMENTS
+from bnlint.semantics.teaching import Lesson, name_of
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -87,6 +88,9 @@ class Calls(KerasModels):
         return None
 
     def _call_atom(self, atom: Atom, arguments: Arguments, node: ir.Call) -> Value:
+        lesson = self.lessons.about(atom) if self.lessons else None
+        if lesson is not None and lesson.kind != "managed":
+            return self._call_taught(atom, lesson, arguments, node)
         match atom:
             case Function():
                 return self.run_function(atom, None, arguments, node)
@@ -133,6 +137,17 @@ class Calls(KerasModels):
                 self.freeze(variables, flag, node)
                 return frozenset({variables})
         self.call_unknown(arguments, node)
+        return self.tensors_of(arguments.everything()) or self.unknown_result(node)
+
+    def _call_taught(self, atom: Atom, lesson: Lesson, arguments: Arguments, node: ir.Call) -> Value:
+        """A call of what the settings speak of: they are believed, whatever the code says."""
+        if lesson.kind == "layer":
+            return self.call_library(lesson.layers[0], arguments, node)
+        if lesson.kind == "model":
+            return self.build_model_of_library(name_of(atom), lesson.layers, node)
+        self.call_unknown(arguments, node)
+        if isinstance(atom, BoundFunction) and atom.receiver is not None:
+            self.forget_modes(frozenset({atom.receiver}))
         return self.tensors_of(arguments.everything()) or self.unknown_result(node)
 
     def _call_instance(self, instance: Instance, arguments: Arguments, node: ir.Call) -> Value:

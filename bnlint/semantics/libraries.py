@@ -85,7 +85,7 @@ class Libraries(Objects):
             return frozenset({model})
         owned = self._model_of_library(name, arguments)
         if owned is not None:
-            return self._build_model_of_library(name, owned, node)
+            return self.build_model_of_library(name, owned, node)
         if layers_of(name) is not None:  # a model, but not with its usual layers
             return self.unknown_result(node)
         if name == "copy.deepcopy":
@@ -120,8 +120,9 @@ class Libraries(Objects):
                 owned = tuple(kind for kind in owned or () if LAYERS[kind].kind != "dropout") or None
         return owned
 
-    def _build_model_of_library(self, name: str, owned: tuple[str, ...], node: ir.Call) -> Value:
-        framework = "keras" if name.startswith("keras.") else "torch"
+    def build_model_of_library(self, name: str, owned: tuple[str, ...], node: ir.Call) -> Value:
+        """A model that holds these kinds of layers."""
+        framework = "keras" if name.startswith("keras.") or any(its.startswith("keras.") for its in owned) else "torch"
         model = self.new_object(node, name, node.span, framework=framework)[0]
         layers = frozenset(self.new_object(node, kind, node.span, framework=framework)[0] for kind in owned)
         if layers:  # of some model of a family, they are what most of its models have

@@ -22,6 +22,7 @@ from bnlint.semantics.frames import Context, Frame, Key, Scope
 from bnlint.semantics.project import Project
 from bnlint.semantics.relevance import Relevance
 from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Mode, State, Way
+from bnlint.semantics.teaching import Lessons
 from bnlint.semantics.values import (
     NOTHING,
     Atom,
@@ -41,6 +42,9 @@ MAX_STEPS = 40_000
 #: Calls in calls that are followed, and those in a second attempt at what is too large for the first: calls beyond are
 #: unknown, which is less to go by, but more than nothing.
 DEPTHS = (12, 2)
+#: Calls in calls that are followed where only what modules are made of counts, and no modes: constructors in
+#: constructors, mostly.
+STRUCTURE_DEPTH = 6
 
 
 class OutOfSteps(Exception):
@@ -55,6 +59,7 @@ class Machine(ABC):
         self.relevance = Relevance(project)
         assumptions = refined(project.assumptions if project is not None else NOTHING_ASSUMED, source)
         self.facts = events.FileFacts(source.path, assumptions, source.imports, source.definitions)
+        self.lessons = Lessons(assumptions.teaching)
         self.root = Scope(source, imported=False)
         self.scopes: dict[str, Scope] = {source.path: self.root}
         self.frame = self.root.frame
