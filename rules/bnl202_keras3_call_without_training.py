@@ -63,6 +63,9 @@ class Keras3CallWithoutTraining(Rule):
     code: ClassVar[str] = "BNL202"
     name: ClassVar[str] = "keras3-call-without-training"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("fit-epoch",)
+    evidence: ClassVar[int] = 3
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"def call(",),)
     marks: ClassVar[tuple[str, ...]] = (r"def call\(",)
     follows_modes: ClassVar[bool] = False

@@ -64,6 +64,9 @@ class TrainingNotForwarded(Rule):
     code: ClassVar[str] = "BNL203"
     name: ClassVar[str] = "training-not-forwarded"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("fit-epoch",)
+    evidence: ClassVar[int] = 2
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"keras", b"tensorflow"), (b"def call(",))
     needle_pattern: ClassVar[str] = r"training\s*=\s*(?:False|0)\b|def call\([^)]*\btraining\b"
     marks: ClassVar[tuple[str, ...]] = (r"def call\(", r"\btraining\b")

@@ -62,6 +62,9 @@ class TrainingTrueEverywhere(Rule):
     code: ClassVar[str] = "BNL204"
     name: ClassVar[str] = "training-true-everywhere"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("training-literal",)
+    evidence: ClassVar[int] = 4
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow"),
         (b"BatchNormalization",),

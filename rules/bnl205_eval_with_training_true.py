@@ -58,6 +58,9 @@ class EvalWithTrainingTrue(Rule):
     name: ClassVar[str] = "eval-with-training-true"
     severity: ClassVar[Severity] = Severity.WARNING
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("training-literal",)
+    evidence: ClassVar[int] = 1
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"keras", b"tensorflow"),)
     needle_pattern: ClassVar[str] = r"training\s*=\s*(?:True|1)\b"
     marks: ClassVar[tuple[str, ...]] = (r"training\s*=\s*(?:True|1)\b",)

@@ -60,6 +60,9 @@ class FunctionalLiteralOverridden(Rule):
     code: ClassVar[str] = "BNL206"
     name: ClassVar[str] = "functional-literal-overridden"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("fit-epoch",)
+    evidence: ClassVar[int] = 2
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"keras", b"tensorflow"),)
     needle_pattern: ClassVar[str] = r"training\s*=\s*(?:False|0)\b"
     marks: ClassVar[tuple[str, ...]] = (r"training\s*=\s*(?:False|0)\b",)

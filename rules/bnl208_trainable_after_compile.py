@@ -63,6 +63,9 @@ class TrainableAfterCompile(Rule):
     code: ClassVar[str] = "BNL208"
     name: ClassVar[str] = "trainable-after-compile"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("fit-epoch",)
+    evidence: ClassVar[int] = 2
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow"),
         (b".trainable",),
