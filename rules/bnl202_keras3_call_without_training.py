@@ -65,7 +65,7 @@ class Keras3CallWithoutTraining(Rule):
     severity: ClassVar[Severity] = Severity.ERROR
     frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
     experiments: ClassVar[tuple[str, ...]] = ("fit-epoch",)
-    evidence: ClassVar[int] = 3
+    evidence: ClassVar[int] = 2
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"def call(",),)
     marks: ClassVar[tuple[str, ...]] = (r"def call\(",)
     follows_modes: ClassVar[bool] = False
