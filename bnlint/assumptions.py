@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 Version = tuple[int, ...]
 
+#: What a source begins with that is one of bnlint's own settings.
+SETTING = "the setting"
+
 
 class Versions(NamedTuple):
     """The versions of a framework that a project may run on: from ``lowest`` on, and those before ``below``.
@@ -19,6 +22,11 @@ class Versions(NamedTuple):
     lowest: Version | None = None
     below: Version | None = None
     source: str = ""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the user says so, who knows best."""
+        return self.source.startswith(SETTING)
 
     def at_least(self, *version: int) -> bool | None:
         """Whether it is this version or a later one; None where it may be or not."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
-from bnlint.assumptions import NOTHING_TAUGHT, Assumptions, Teaching
+from bnlint.assumptions import NOTHING_TAUGHT, SETTING, Assumptions, Teaching
 from bnlint.errors import UsageError
 from bnlint.report import FORMATS
 from bnlint.verify import DEVICES
@@ -98,8 +98,8 @@ class Settings(NamedTuple):
 
         torch, keras = declared_versions(self.root)
         return Assumptions(
-            parse_versions(self.torch_version, "the setting torch-version") or torch,
-            parse_versions(self.keras_version, "the setting keras-version") or keras,
+            parse_versions(self.torch_version, f"{SETTING} torch-version") or torch,
+            parse_versions(self.keras_version, f"{SETTING} keras-version") or keras,
             self.keras_backend,
             self.teaching,
         )

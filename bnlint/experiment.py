@@ -65,6 +65,10 @@ class Experiment:
       with ``training=True``, and do they merely pass their input through with their initial statistics?
     - ``tape-step`` (keras): do the moving statistics stay where they are in a training step that does not
       pass ``training=True``, while they would move in one that does?
+    - ``fit-epoch`` (keras; ``how``: no-training-parameter, hard-coded-false, graph-literal-false, frozen-after-fit,
+      thawed-after-fit): does ``fit`` move the moving statistics, or drop values, where it is not meant to, or not where
+      it is?
+    - ``training-literal`` (keras): what does ``training=True`` make of a call that infers?
     - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 

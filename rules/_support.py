@@ -81,8 +81,8 @@ def is_dropout(instance: Instance) -> bool:
     return is_layer(instance) and LAYERS[instance.kind].kind == "dropout"
 
 
-def is_layer(instance: Instance) -> bool:
-    return instance.kind in LAYERS
+def is_layer(instance: Instance | Mystery) -> bool:
+    return isinstance(instance, Instance) and instance.kind in LAYERS
 
 
 def short_name(instance: Instance) -> str:

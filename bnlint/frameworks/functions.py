@@ -145,6 +145,13 @@ KERAS_BASES = frozenset({*KERAS_MODELS, "keras.layers.Layer", "keras.Layer"})
 KERAS_SETTLES_STATISTICS = frozenset(
     {"compile", "fit", "fit_generator", "train_on_batch", "load_weights", "set_weights", "load_own_variables", "adapt"}
 )
+#: Methods that train a model with the step that ``compile`` has it build.
+KERAS_FITTING = frozenset({"compile", "fit", "fit_generator", "train_on_batch"})
+#: The Keras versions, from and before, whose ``fit`` and ``predict`` override a ``training`` that is written into a
+#: functional model (keras-team/keras#23364).
+FUNCTIONAL_LITERALS_IGNORED = ((3,), (3, 16))
+#: Before this one a model's ``call`` must pass ``training`` on to its layers itself when ``fit`` runs on JAX.
+TRAINING_MUST_BE_FORWARDED = (3, 16)
 KERAS_VARIABLES = frozenset({"trainable_variables", "trainable_weights", "variables", "weights"})
 
 #: Functions that make a tensor of known shape: name -> constant fill, or None for other contents.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.reuse import Reuse
+from bnlint.semantics.keras_models import KerasModels
 from bnlint.semantics.state import ELEMENTS
 from bnlint.semantics.teaching import Lesson, name_of
 from bnlint.semantics.values import (
@@ -34,7 +34,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Calls(Reuse):
+class Calls(KerasModels):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:

@@ -125,6 +125,7 @@ class Forward:
     training_default: Value | None = None
     edge: Location | None = None
     needs_comma: bool = False
+    training_at: Location | None = None  # a constant for ``training``
     read_at: Location | None = None  # where its values are printed, compared or converted
     trained: bool = False  # a backward pass runs through its output
     discarded: bool = False  # nothing is done with what it computes
@@ -412,6 +413,60 @@ class Applied:
         return max(len(self.readers), len(self.exits), len(self.consumers)) <= 1
 
 
+@dataclass(eq=False)
+class CallMethod:
+    """A class of Keras models has a ``call`` of its own, without a parameter ``training``.
+
+    ``passes`` are the calls in it, ``parameters`` is the place before the closing parenthesis of its parameters, where
+    one can be added; ``own_step`` tells that the class has a training step of its own.
+    """
+
+    location: Location
+    cls: Class
+    passes: list[Forward]
+    parameters: Location | None
+    own_step: bool
+
+
+@dataclass(eq=False)
+class GraphCall:
+    """A layer or model is called on a symbolic tensor, while a functional model is built. ``training`` is the
+    argument, None where there is none; ``layers`` are those in it that depend on the mode."""
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    training: Value | None
+    layers: list[Layer]
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class Fitted:
+    """``model.fit(...)``, another method that trains a Keras model, or ``compile``, as ``name`` says. ``stale`` are the
+    layers whose ``trainable`` is surely not what it was when the model was first trained after its last ``compile``,
+    each with what it is now; ``layers`` are all that depend on the mode."""
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    name: str
+    where: Surroundings
+    stale: list[tuple[Layer, bool]] = field(default_factory=list)
+    layers: frozenset[Instance] = frozenset()
+
+
+@dataclass(eq=False)
+class TrainableSet:
+    """``target.trainable = value`` of a Keras object, or of its parts."""
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    parts: frozenset[Instance | Mystery]
+    value: Value
+
+
 @dataclass
 class FileFacts:
     """Everything the rules read about one file.
@@ -455,6 +510,10 @@ class FileFacts:
     flags_of_parts: set[tuple[Instance, tuple[str, ...]]] = field(default_factory=set)
     unregistered: list[Unregistered] = field(default_factory=list)
     overrides: list[ModeOverride] = field(default_factory=list)
+    call_methods: list[CallMethod] = field(default_factory=list)
+    graph_calls: list[GraphCall] = field(default_factory=list)
+    fitted: list[Fitted] = field(default_factory=list)
+    trainables: list[TrainableSet] = field(default_factory=list)
     settled: set[Instance] = field(default_factory=set)
     mode_managed: set[Instance | Mystery] = field(default_factory=set)
     optimised: set[Instance | Mystery] = field(default_factory=set)

@@ -17,6 +17,7 @@ from bnlint.assumptions import NOTHING_ASSUMED
 from bnlint.errors import FileError
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import events, ir
+from bnlint.semantics.assumed import refined
 from bnlint.semantics.frames import Context, Frame, Key, Scope
 from bnlint.semantics.project import Project
 from bnlint.semantics.relevance import Relevance
@@ -56,7 +57,7 @@ class Machine(ABC):
     def __init__(self, source: Source, project: Project | None) -> None:
         self.project = project
         self.relevance = Relevance(project)
-        assumptions = project.assumptions if project is not None else NOTHING_ASSUMED
+        assumptions = refined(project.assumptions if project is not None else NOTHING_ASSUMED, source)
         self.facts = events.FileFacts(source.path, assumptions, source.imports, source.definitions)
         self.lessons = Lessons(assumptions.teaching)
         self.root = Scope(source, imported=False)

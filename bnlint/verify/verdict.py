@@ -8,7 +8,17 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, neighbours, reach, training, updates
+from bnlint.verify.judges import (
+    averaging,
+    exporting,
+    fitting,
+    hyperparameters,
+    modes,
+    neighbours,
+    reach,
+    training,
+    updates,
+)
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -24,6 +34,8 @@ KINDS: dict[str, Kind] = {
     "mode-gap": Kind(modes.mode_gap, MODES_TOLERANCE),
     "inference-gap": Kind(modes.inference_gap, MODES_TOLERANCE),
     "tape-step": Kind(modes.tape_step, modes.CHANGE_TOLERANCE),
+    "fit-epoch": Kind(fitting.fit_epoch, fitting.FIT_TOLERANCE),
+    "training-literal": Kind(fitting.training_literal, fitting.LITERAL_TOLERANCE),
     "momentum-memory": Kind(hyperparameters.momentum_memory, hyperparameters.MEMORY_TOLERANCE),
     "eps-gap": Kind(hyperparameters.eps_gap, hyperparameters.EPS_TOLERANCE),
     "second-epoch": Kind(training.second_epoch, training.STILL_TOLERANCE),

@@ -19,9 +19,11 @@ from bnlint.verify.backends.keras import (
     axis_layout,
     bias_gradient,
     dropout_shift,
+    fit_epoch,
     inference_gap,
     momentum_memory,
     tape_step,
+    training_literal,
 )
 from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
 from bnlint.verify.fixture import plain
@@ -34,6 +36,8 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
     "axis-layout": axis_layout.measure,
     "bias-gradient": bias_gradient.measure,
     "dropout-shift": dropout_shift.measure,
+    "fit-epoch": fit_epoch.measure,
+    "training-literal": training_literal.measure,
 }
 
 
