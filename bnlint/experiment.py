@@ -50,6 +50,7 @@ class Experiment:
     - ``tape-step`` (keras): do the moving statistics stay where they are in a training step that does not
       pass ``training=True``, while they would move in one that does?
     - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
+    - ``degenerate-momentum`` (torch, keras): do the running statistics never move, or average nothing?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
     These compare the layer as the source has it with the same layer mended (all torch):

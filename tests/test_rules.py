@@ -149,6 +149,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL014": {"track_running_stats": False},
     "BNL101": {"momentum": 0.1},
     "BNL102": {"momentum": 0.9},
+    "BNL103": {"momentum": 0.4},
     "BNL107": {"eps": 1e-5},
     "BNL201": {"trainable": False},
     "BNL210": {"trainable": False},

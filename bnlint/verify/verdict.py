@@ -25,6 +25,7 @@ KINDS: dict[str, Kind] = {
     "inference-gap": Kind(modes.inference_gap, MODES_TOLERANCE),
     "tape-step": Kind(modes.tape_step, modes.CHANGE_TOLERANCE),
     "momentum-memory": Kind(hyperparameters.momentum_memory, hyperparameters.MEMORY_TOLERANCE),
+    "degenerate-momentum": Kind(hyperparameters.degenerate_momentum, hyperparameters.DEGENERATE_TOLERANCE),
     "eps-gap": Kind(hyperparameters.eps_gap, hyperparameters.EPS_TOLERANCE),
     "second-epoch": Kind(training.second_epoch, training.STILL_TOLERANCE),
     "mode-in-forward": Kind(training.mode_in_forward, training.STILL_TOLERANCE),

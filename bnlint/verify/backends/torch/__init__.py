@@ -37,6 +37,7 @@ from bnlint.verify.fixture import plain
 EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "mode-gap": mode_gap.measure,
     "momentum-memory": momentum_memory.measure,
+    "degenerate-momentum": momentum_memory.measure,  # the same measurement, judged otherwise
     "eps-gap": eps_gap.measure,
     "second-epoch": second_epoch.measure,
     "mode-in-forward": mode_in_forward.measure,
