@@ -45,6 +45,7 @@ class Experiment:
 
     - ``mode-gap`` (torch): does train mode make these layers compute something else than eval mode, make a
       sample's output depend on its batch-mates, and move the running statistics?
+    - ``eval-dependence`` (torch): does a sample's output depend on its batch-mates in eval mode?
     - ``inference-gap`` (keras): do the layers, called without ``training=``, compute something else than
       with ``training=True``, and do they merely pass their input through with their initial statistics?
     - ``tape-step`` (keras): do the moving statistics stay where they are in a training step that does not

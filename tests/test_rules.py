@@ -151,6 +151,8 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL102": {"momentum": 0.9},
     "BNL103": {"momentum": 0.4},
     "BNL107": {"eps": 1e-5},
+    "BNL113": {"track_running_stats": True},
+    "BNL114": {"track_running_stats": False},
     "BNL201": {"trainable": False},
     "BNL210": {"trainable": False},
     "BNL301": {"track_running_stats": False},
@@ -164,7 +166,10 @@ NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {"BNL006": {"fault": "none"}}
 
 
 def norms_of(finding: Finding) -> list[LayerSpec]:
-    return [layer for layer in finding.experiment.layers if "BatchNorm" in layer.kind] if finding.experiment else []
+    """The layers that a null case is made of: BatchNorm, or InstanceNorm where there is none."""
+    layers = finding.experiment.layers if finding.experiment else ()
+    found = [layer for layer in layers if "BatchNorm" in layer.kind]
+    return found or [layer for layer in layers if "InstanceNorm" in layer.kind]
 
 
 def null_of(finding: Finding) -> Finding:

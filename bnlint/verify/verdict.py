@@ -22,6 +22,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "mode-gap": Kind(modes.mode_gap, MODES_TOLERANCE),
+    "eval-dependence": Kind(modes.eval_dependence, modes.DEPENDENCE_TOLERANCE),
     "inference-gap": Kind(modes.inference_gap, MODES_TOLERANCE),
     "tape-step": Kind(modes.tape_step, modes.CHANGE_TOLERANCE),
     "momentum-memory": Kind(hyperparameters.momentum_memory, hyperparameters.MEMORY_TOLERANCE),

@@ -36,6 +36,7 @@ from bnlint.verify.fixture import plain
 #: The kinds of experiment, each ``measure(layer, device, options)``.
 EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "mode-gap": mode_gap.measure,
+    "eval-dependence": mode_gap.measure,  # the same measurement, judged otherwise
     "momentum-memory": momentum_memory.measure,
     "degenerate-momentum": momentum_memory.measure,  # the same measurement, judged otherwise
     "eps-gap": eps_gap.measure,
