@@ -52,6 +52,10 @@ class Experiment:
       pass ``training=True``, while they would move in one that does?
     - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
     - ``degenerate-momentum`` (torch, keras): do the running statistics never move, or average nothing?
+    - ``eps-carried`` (torch; ``eps_of_source``): how far are outputs from those with the eps of the layer that the
+      statistics come from?
+    - ``weights-order`` (keras; ``order``: names of weights): what does a layer compute that is given its weights in
+      this order?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
     These compare the layer as the source has it with the same layer mended (all torch):

@@ -150,6 +150,9 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL101": {"momentum": 0.1},
     "BNL102": {"momentum": 0.9},
     "BNL103": {"momentum": 0.4},
+    "BNL104": {"momentum": 0.9},
+    "BNL105": {"eps": 1e-5},
+    "BNL106": {},
     "BNL107": {"eps": 1e-5},
     "BNL113": {"track_running_stats": True},
     "BNL114": {"track_running_stats": False},
@@ -162,7 +165,11 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
 
 
 # Where it is not the layer that makes the claim true.
-NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {"BNL006": {"fault": "none"}}
+NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {
+    "BNL006": {"fault": "none"},
+    "BNL105": {"eps_of_source": 1e-5},
+    "BNL106": {"order": "gamma,beta,moving_mean,moving_variance"},
+}
 
 
 def norms_of(finding: Finding) -> list[LayerSpec]:

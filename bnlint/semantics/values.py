@@ -256,6 +256,16 @@ class Loader(Atom):
 
 
 @dataclass(frozen=True, slots=True)
+class Trait(Atom):
+    """What a BatchNorm layer of this ``kind`` says of itself: its ``momentum``, ``eps``, ``config``, one of its weights
+    (``running_var``) or all (``weights``). ``owner`` is the layer, where it is built in sight."""
+
+    kind: str
+    name: str
+    owner: Instance | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tape(Atom):
     location: Location
 

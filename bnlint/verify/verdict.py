@@ -8,7 +8,7 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training
+from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, porting, reach, training
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -28,6 +28,8 @@ KINDS: dict[str, Kind] = {
     "momentum-memory": Kind(hyperparameters.momentum_memory, hyperparameters.MEMORY_TOLERANCE),
     "degenerate-momentum": Kind(hyperparameters.degenerate_momentum, hyperparameters.DEGENERATE_TOLERANCE),
     "eps-gap": Kind(hyperparameters.eps_gap, hyperparameters.EPS_TOLERANCE),
+    "eps-carried": Kind(porting.eps_carried, porting.CARRIED_TOLERANCE),
+    "weights-order": Kind(porting.weights_order),
     "second-epoch": Kind(training.second_epoch, training.STILL_TOLERANCE),
     "mode-in-forward": Kind(training.mode_in_forward, training.STILL_TOLERANCE),
     "freeze-drift": Kind(training.freeze_drift, training.DRIFT_TOLERANCE),

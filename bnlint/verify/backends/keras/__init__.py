@@ -15,7 +15,7 @@ from typing import Any
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
-from bnlint.verify.backends.keras import degenerate_momentum, inference_gap, momentum_memory, tape_step
+from bnlint.verify.backends.keras import degenerate_momentum, inference_gap, momentum_memory, tape_step, weights_order
 from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
 from bnlint.verify.fixture import plain
 
@@ -25,6 +25,7 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
     "tape-step": tape_step.measure,
     "momentum-memory": momentum_memory.measure,
     "degenerate-momentum": degenerate_momentum.measure,
+    "weights-order": weights_order.measure,
 }
 
 

@@ -15,6 +15,7 @@ from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
     container_reach,
     ema_buffers,
+    eps_carried,
     eps_gap,
     export_parity,
     freeze_drift,
@@ -40,6 +41,7 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "momentum-memory": momentum_memory.measure,
     "degenerate-momentum": momentum_memory.measure,  # the same measurement, judged otherwise
     "eps-gap": eps_gap.measure,
+    "eps-carried": eps_carried.measure,
     "second-epoch": second_epoch.measure,
     "mode-in-forward": mode_in_forward.measure,
     "freeze-drift": freeze_drift.measure,
