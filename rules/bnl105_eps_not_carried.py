@@ -91,7 +91,8 @@ class EpsNotCarried(Rule):
                 built[carried.target].location,
                 f"this layer has {_NAMES[target.framework]}'s default {target.eps} {own:g}, but takes the statistics "
                 f"of a layer of {_NAMES[source.framework]}, whose {source.eps} is {by_default}{theirs:g}: its outputs "
-                f"are {abs(own - theirs) / 2:.2g} off at variance 1, and {abs(own - theirs) / 0.02:.2g} at variance 0.01",
+                f"are {_relative_error(own - theirs, 1):.2g} off at variance 1, and "
+                f"{_relative_error(own - theirs, 0.01):.2g} at variance 0.01",
                 Confidence.CERTAIN if known else Confidence.LIKELY,
                 (*carried.where.calls, TraceStep(carried.location, "given the other layer's statistics here")),
                 None,
@@ -103,6 +104,11 @@ class EpsNotCarried(Rule):
                     options={"eps_of_source": theirs},
                 ),
             )
+
+
+def _relative_error(difference: float, variance: float) -> float:
+    """Of ``1 / sqrt(variance + eps)``, to first order in the difference of eps."""
+    return abs(difference) / variance / 2
 
 
 def _default_eps(layer: Instance) -> float:
