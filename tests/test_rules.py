@@ -19,7 +19,7 @@ import pytest
 from bnlint.engine import lint_bytes, lint_text
 from bnlint.experiment import Experiment, LayerSpec, Scalar
 from bnlint.finding import Edit, Finding, Safety, Verdict
-from bnlint.rule import SECTIONS, registry
+from bnlint.rule import SECTIONS, Rule, registry
 from bnlint.verify import verify
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -33,8 +33,13 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def rules_for(path: Path) -> list[Rule]:
+    """The rules that are on by default, and the one that a fixture is for."""
+    return [rule for rule in RULES if rule.default or rule is FOLDERS[path.parent.name]]
+
+
 def findings_in(path: Path) -> tuple[Finding, ...]:
-    result = lint_bytes(path.read_bytes(), path.name, RULES)
+    result = lint_bytes(path.read_bytes(), path.name, rules_for(path))
     assert not result.diagnostics
     return result.findings
 
@@ -109,7 +114,7 @@ def test_a_fix_removes_its_finding_and_nothing_else_changes(path: Path) -> None:
         assert finding.fix.safety is (Safety.SAFE if finding.code == "BNL210" else Safety.UNSAFE)
         fixed = applied(text, finding.fix.edits)
         ast.parse(fixed)
-        left = lint_text(fixed, path.name, RULES).findings
+        left = lint_text(fixed, path.name, rules_for(path)).findings
         # Neither this finding nor a new one in its place; a fix may remove others along with its own.
         assert {kind(one, fixed) for one in left} <= {kind(one, text) for one in before} - {kind(finding, text)}
         touched = {edit.location.line for edit in finding.fix.edits}
