@@ -66,6 +66,7 @@ class NoRunningStats(Rule):
     default: ClassVar[bool] = False
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm",))
     needle_pattern: ClassVar[str] = r"track_running_stats|BatchNorm\dd\([^)]*,[^)]*,[^)]*,[^)]*,\s*False"
+    follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (r"track_running_stats|BatchNorm",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -63,7 +63,6 @@ class InRunningStats(Rule):
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"InstanceNorm",))
     needle_pattern: ClassVar[str] = r"track_running_stats|InstanceNorm\dd\([^)]*,[^)]*,[^)]*,[^)]*,\s*True"
     follows_modes: ClassVar[bool] = False
-    callers: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (r"track_running_stats|InstanceNorm",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
