@@ -61,6 +61,7 @@ class Experiment:
 
     - ``mode-gap`` (torch): does train mode make these layers compute something else than eval mode, make a
       sample's output depend on its batch-mates, and move the running statistics?
+    - ``eval-dependence`` (torch): does a sample's output depend on its batch-mates in eval mode?
     - ``inference-gap`` (keras): do the layers, called without ``training=``, compute something else than
       with ``training=True``, and do they merely pass their input through with their initial statistics?
     - ``tape-step`` (keras): do the moving statistics stay where they are in a training step that does not
@@ -70,6 +71,11 @@ class Experiment:
       it is?
     - ``training-literal`` (keras): what does ``training=True`` make of a call that infers?
     - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
+    - ``degenerate-momentum`` (torch, keras): do the running statistics never move, or average nothing?
+    - ``eps-carried`` (torch; ``eps_of_source``): how far are outputs from those with the eps of the layer that the
+      statistics come from?
+    - ``weights-order`` (keras; ``order``: names of weights): what does a layer compute that is given its weights in
+      this order?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
     These compare the layer as the source has it with the same layer mended (all torch):

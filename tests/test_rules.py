@@ -164,11 +164,17 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL014": {"track_running_stats": False},
     "BNL101": {"momentum": 0.1},
     "BNL102": {"momentum": 0.9},
+    "BNL103": {"momentum": 0.4},
+    "BNL104": {"momentum": 0.9},
+    "BNL105": {"eps": 1e-5},
+    "BNL106": {},
     "BNL107": {"eps": 1e-5},
     "BNL111": {"axis": -1},
     "BNL112": {"num_features": 16},
     "BNL120": {},
     "BNL121": {},
+    "BNL113": {"track_running_stats": True},
+    "BNL114": {"track_running_stats": False},
     "BNL201": {"trainable": False},
     "BNL202": {"trainable": False},
     "BNL203": {"trainable": False},
@@ -193,13 +199,17 @@ NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {
     "BNL112": {"before": "Conv1d", "features": 16, "rank": 3},
     "BNL120": {"between": "ReLU"},
     "BNL121": {"rate": 0.0},
+    "BNL105": {"eps_of_source": 1e-5},
+    "BNL106": {"order": "gamma,beta,moving_mean,moving_variance"},
 }
 
 
 def norms_of(finding: Finding) -> list[LayerSpec]:
-    """The layers that a null case changes: those with BatchNorm, or the Dropout ones where it is about their p."""
-    kind = "Dropout" if "p" in NULLS[finding.code] else "BatchNorm"
-    return [layer for layer in finding.experiment.layers if kind in layer.kind] if finding.experiment else []
+    """The layers that a null case changes: those with BatchNorm, else InstanceNorm, or Dropout where it is about p."""
+    layers = finding.experiment.layers if finding.experiment else ()
+    kinds = ("Dropout",) if "p" in NULLS[finding.code] else ("BatchNorm", "InstanceNorm")
+    found = ([layer for layer in layers if kind in layer.kind] for kind in kinds)
+    return next((those for those in found if those), [])
 
 
 def null_of(finding: Finding) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 #: Context managers and decorators under which PyTorch records no gradients.
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
@@ -213,3 +214,8 @@ HARMLESS_ROOTS = frozenset(
      "pandas", "scipy", "argparse", "glob", "pathlib", "yaml", "shutil", "datetime", "string",
      "torchmetrics", "seaborn", "plotly", "skimage", "h5py", "subprocess", "pprint", "visdom"}
 )  # fmt: skip
+
+#: Built-in functions that make a number of numbers.
+NUMBER_FUNCTIONS: dict[str, Callable[..., float]] = {"abs": abs, "float": float, "max": max, "min": min, "round": round}
+#: What declares a field of a configuration class.
+FIELDS = frozenset({"dataclasses.field", "attr.ib", "attr.field", "attrs.field", "pydantic.Field"})

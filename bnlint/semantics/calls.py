@@ -16,6 +16,7 @@ from bnlint.semantics.values import (
     Atom,
     BoundFunction,
     Class,
+    Constant,
     Function,
     Instance,
     Loader,
@@ -26,8 +27,10 @@ from bnlint.semantics.values import (
     PartMethod,
     Ref,
     Tensor,
+    Unknown,
     Value,
     VariableMethod,
+    as_default,
     constant,
     instances,
     join,
@@ -60,13 +63,15 @@ class Calls(KerasModels):
             value = self.evaluate(arg.value)
             doubtful |= self.doubtful_in(value) | self.parts_taken(value)
             if arg.star == "**":
-                mappings = instances(value)
-                if len(mappings) == len(value) == 1 and mappings[0].kind == "builtins.dict":
+                mappings = [atom for atom in instances(value) if atom.kind == "builtins.dict"]
+                others = value - frozenset(mappings) - {Constant(None), Constant(None, from_default=True)}
+                if len(mappings) == 1 and all(isinstance(atom, Unknown) for atom in others):
                     for name, held in self.field_values(mappings[0]):
                         if name != ELEMENTS:
-                            keywords.append((name.strip("'"), held))
+                            keywords.append((name.strip("'"), as_default(held) | UNKNOWN if others else held))
                         else:
                             spread |= held | UNKNOWN
+                    spread |= UNKNOWN if others else NOTHING
                 else:
                     spread |= value | UNKNOWN
             elif arg.star == "*" and (items := self.items(value)) is not None:

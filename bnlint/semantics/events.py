@@ -11,7 +11,7 @@ from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import ir
 from bnlint.semantics.state import NO_GUARDS, Guards, Mode, compatible
-from bnlint.semantics.values import Class, Constant, Instance, Mystery, Value
+from bnlint.semantics.values import Class, Constant, Instance, Mystery, Trait, Value
 
 
 @dataclass
@@ -173,6 +173,29 @@ class MomentumSet:
     location: Location
     kind: str
     value: Value
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class WeightsOrdered:
+    """``layer.set_weights([...])``, or the names that ``layer.get_weights()`` is unpacked into: four expressions in the
+    order of a BatchNorm layer's weights. ``items`` are the words that say what each is; ``target`` is the layer, where
+    it is known."""
+
+    location: Location
+    sets: bool
+    items: tuple[frozenset[str], ...]
+    target: Instance | None
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class VarianceCarried:
+    """The running variance of one BatchNorm layer, as it is, becomes that of another."""
+
+    location: Location
+    source: Trait
+    target: Instance
     where: Surroundings
 
 
@@ -480,6 +503,7 @@ class FileFacts:
     those whose parameters are taken anywhere. ``buffers_read`` are modules whose ``buffers()`` are taken,
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
     step. ``modes_saved`` are modules whose ``training`` is kept in a variable, with the calls that lead there.
+    ``sets_eps`` tells that the eps of some layer is set after its construction.
     ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
     ``applied`` and ``input_shapes`` (without the batch, None for what is not written out) are there for rules that
     follow chains of layers.
@@ -493,6 +517,9 @@ class FileFacts:
     forwards: list[Forward] = field(default_factory=list)
     layers: list[LayerBuilt] = field(default_factory=list)
     momentum_sets: list[MomentumSet] = field(default_factory=list)
+    weights_ordered: list[WeightsOrdered] = field(default_factory=list)
+    variances_carried: list[VarianceCarried] = field(default_factory=list)
+    sets_eps: bool = False
     bare_attributes: list[BareAttribute] = field(default_factory=list)
     backwards: list[Backward] = field(default_factory=list)
     gradients: list[Gradient] = field(default_factory=list)

@@ -18,6 +18,7 @@ from bnlint.semantics.values import (
     Atom,
     BoundFunction,
     Class,
+    Constant,
     Function,
     Instance,
     Method,
@@ -27,6 +28,7 @@ from bnlint.semantics.values import (
     Tuple,
     Value,
     Variables,
+    as_default,
     constant,
     join,
 )
@@ -144,7 +146,8 @@ class Functions(Targets):
             elif param.kind == "*":
                 value, positional = frozenset({Tuple(tuple(positional))}) | unlisted, []
             elif param.kind == "**":
-                value = self.other_keywords(keywords, unlisted)
+                unseen = arguments is NONE_GIVEN  # run on its own: whatever its callers pass
+                value = UNKNOWN if unseen else self.other_keywords(function, keywords, unlisted)
             elif param.name in keywords:
                 value = keywords.pop(param.name)
             else:
@@ -156,9 +159,14 @@ class Functions(Targets):
                     value = unlisted or frozenset({self.mystery(("parameter", param.name), param.name, at)})
             self.bind(param.name, value)
 
-    def other_keywords(self, keywords: dict[str, Value], unlisted: Value) -> Value:
+    def other_keywords(self, function: Function, keywords: dict[str, Value], unlisted: Value) -> Value:
         """What ``**kwargs`` holds: callers may pass more than is seen."""
-        return UNKNOWN
+        mapping, _ = self.new_object(function.node, "builtins.dict", None)
+        for name, value in keywords.items():
+            self.set_field(mapping, repr(name), value)
+        if unlisted:
+            self.add_elements(mapping, unlisted)
+        return frozenset({mapping})
 
     def call_method(self, function: Function, receiver: Instance, node: ir.Expr) -> Value:
         return self.run_function(function, receiver, NONE_GIVEN, node)
@@ -180,9 +188,24 @@ class Functions(Targets):
         for atom in init or ():
             if isinstance(atom, Function):
                 self.run_function(atom, instance, arguments, node)
+        if init is None and framework is None:
+            self._keep_fields(cls, instance, arguments)
         if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | {"keras.Sequential"}):
             self.add_elements(instance, self.children(arguments), arguments.doubtful)
         return frozenset({instance})
+
+    def _keep_fields(self, cls: Class, instance: Instance, arguments: Arguments) -> None:
+        """A class without an ``__init__`` that can be seen keeps what it is given under the names of its fields, as
+        dataclasses and named tuples do; in which order they stand is not known."""
+        given = dict(arguments.keywords)
+        for name in {name for ancestor in cls.ancestors() for name in ancestor.attributes} - given.keys():
+            value = cls.lookup(name) or NOTHING
+            is_field = not any(isinstance(atom, (Function, Class)) for atom in value)
+            if is_field and (arguments.positional or arguments.spread):
+                self.set_field(instance, name, as_default(value) | UNKNOWN)
+        for name, value in given.items():  # modules are in the hands of the base
+            if all(isinstance(atom, Constant) for atom in value) or cls.lookup(name) is not None:
+                self.set_field(instance, name, value)
 
 
 def _kind_of(cls: Class) -> str:

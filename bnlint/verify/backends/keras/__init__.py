@@ -18,12 +18,14 @@ from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.keras import (
     axis_layout,
     bias_gradient,
+    degenerate_momentum,
     dropout_shift,
     fit_epoch,
     inference_gap,
     momentum_memory,
     tape_step,
     training_literal,
+    weights_order,
 )
 from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
 from bnlint.verify.fixture import plain
@@ -38,6 +40,8 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
     "dropout-shift": dropout_shift.measure,
     "fit-epoch": fit_epoch.measure,
     "training-literal": training_literal.measure,
+    "degenerate-momentum": degenerate_momentum.measure,
+    "weights-order": weights_order.measure,
 }
 
 

@@ -18,6 +18,7 @@ from bnlint.verify.backends.torch import (
     container_reach,
     dropout_shift,
     ema_buffers,
+    eps_carried,
     eps_gap,
     export_parity,
     freeze_drift,
@@ -43,8 +44,11 @@ from bnlint.verify.fixture import plain
 #: The kinds of experiment, each ``measure(layer, device, options)``.
 EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "mode-gap": mode_gap.measure,
+    "eval-dependence": mode_gap.measure,  # the same measurement, judged otherwise
     "momentum-memory": momentum_memory.measure,
+    "degenerate-momentum": momentum_memory.measure,  # the same measurement, judged otherwise
     "eps-gap": eps_gap.measure,
+    "eps-carried": eps_carried.measure,
     "second-epoch": second_epoch.measure,
     "mode-in-forward": mode_in_forward.measure,
     "freeze-drift": freeze_drift.measure,
