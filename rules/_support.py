@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, Scalar
 from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
-from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.layers import LAYERS, LayerFacts
+from bnlint.frameworks.others import OTHER_LAYERS
 from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, is_exactly, numbers
 from bnlint.semantics.intent import words
 from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
@@ -86,6 +87,11 @@ def is_layer(instance: Instance) -> bool:
     return instance.kind in LAYERS
 
 
+def facts_of(kind: str) -> LayerFacts:
+    """What is known of a layer by its canonical name, whichever framework it is of."""
+    return LAYERS.get(kind) or OTHER_LAYERS[kind]
+
+
 def short_name(instance: Instance) -> str:
     return LAYERS[instance.kind].short_name
 
@@ -110,13 +116,17 @@ def is_zero(value: Value | None) -> bool:
 
 def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
     """The layer as its arguments tell, ``known`` before its own; what they leave open is named as chosen."""
-    facts = LAYERS[instance.kind]
+    facts = facts_of(instance.kind)
+    rebuilt = LAYERS[facts.rebuild_as or facts.name]
+    # TensorFlow 1's trainable=False is no inference mode: it spares gamma and beta alone.
+    switch = ("trainable",) if facts.framework == "keras" and not facts.mode else ()
+    built = {*rebuilt.parameters, *switch}
     arguments: dict[str, Scalar] = {}
     chosen: list[str] = []
-    for name in (*facts.parameters, *(["trainable"] if facts.framework == "keras" else [])):
-        if name in _LEFT_OUT:
+    for name in (*facts.parameters, *switch):
+        renamed = rebuilt.momentum if name == facts.momentum else rebuilt.eps if name == facts.eps else name
+        if name in _LEFT_OUT or renamed not in built:
             continue
-        renamed = "momentum" if name == facts.momentum else name
         if renamed in known:
             arguments[renamed] = known[renamed]
             continue

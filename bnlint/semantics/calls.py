@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bnlint.frameworks.functions import TORCH_PARTS
+from bnlint.frameworks.tf1 import RUNNING_METHODS, TRAIN_STEP_METHODS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.state import ELEMENTS
 from bnlint.semantics.structure import Structure
 from bnlint.semantics.values import (
     NOTHING,
@@ -28,7 +28,6 @@ from bnlint.semantics.values import (
     Value,
     VariableMethod,
     constant,
-    instances,
     join,
 )
 
@@ -40,7 +39,14 @@ class Calls(Structure):
         callee = self.evaluate(node.func)
         if isinstance(node.func, (ir.Attr, ir.Name)):
             self.facts.named.add(node.func.name if isinstance(node.func, ir.Attr) else node.func.id)
-        return self.call_value(callee, self._arguments(node), node)
+        arguments = self._arguments(node)
+        value = self.call_value(callee, arguments, node)
+        if isinstance(node.func, ir.Attr) and node.args:
+            if node.func.name in TRAIN_STEP_METHODS and not any(isinstance(atom, Ref) for atom in callee):
+                return value | self.train_step(node)
+            if node.func.name in RUNNING_METHODS:
+                self.run_operations(node, arguments)
+        return value
 
     def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value:
         found: Value = NOTHING
@@ -59,15 +65,10 @@ class Calls(Structure):
             value = self.evaluate(arg.value)
             doubtful |= self.doubtful_in(value) | self.parts_taken(value)
             if arg.star == "**":
-                mappings = instances(value)
-                if len(mappings) == len(value) == 1 and mappings[0].kind == "builtins.dict":
-                    for name, held in self.field_values(mappings[0]):
-                        if name != ELEMENTS:
-                            keywords.append((name.strip("'"), held))
-                        else:
-                            spread |= held | UNKNOWN
-                else:
-                    spread |= value | UNKNOWN
+                unpacked, written, more = self.unpacked(value)
+                keywords += unpacked
+                keyword_nodes += written
+                spread |= more
             elif arg.star == "*" and (items := self.items(value)) is not None:
                 positional += items
                 nodes += [ir.Opaque()] * len(items)
@@ -89,6 +90,7 @@ class Calls(Structure):
     def _call_atom(self, atom: Atom, arguments: Arguments, node: ir.Call) -> Value:
         match atom:
             case Function():
+                arguments = self.with_defaults(atom, arguments)
                 return self.run_function(atom, None, arguments, node)
             case BoundFunction(function=function, receiver=receiver):
                 return self.run_function(function, receiver, arguments, node)

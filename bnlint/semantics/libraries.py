@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import replace
 
 from bnlint.frameworks import functions as known
 from bnlint.frameworks.catalogue import ANY, layers_of
-from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.layers import LAYERS, LayerFacts
 from bnlint.frameworks.names import framework_of
+from bnlint.frameworks.others import other_layer
+from bnlint.frameworks.tf1 import JOINING
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.objects import Objects
+from bnlint.semantics.graphs import Graphs
 from bnlint.semantics.state import UNKNOWN_MODE, Mode
 from bnlint.semantics.values import (
     NOTHING,
@@ -33,21 +34,26 @@ from bnlint.semantics.values import (
 )
 
 
-class Libraries(Objects):
+class Libraries(Graphs):
     """Adds what imported and built-in functions do."""
 
-    @abstractmethod
-    def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value: ...
-
     def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
-        if name in LAYERS:
-            return self._build_layer(name, arguments, node)
+        if name.startswith("tf1."):
+            built = self.call_contrib(name, arguments, node)
+            if built is not None:
+                return built
+        elif name in LAYERS:
+            return self.build_layer(name, arguments, node)
+        elif other_layer(name) is not None:
+            self._note_other_layer(name, arguments, node)
         if name == known.AMP_INITIALIZE and len(arguments.positional) == 2:  # the model and the optimiser, as they are
             return frozenset({Tuple(arguments.positional)})
         if name in known.WRAPPERS or name == known.AMP_INITIALIZE:
             return arguments.at(0) or arguments.get("module") or arguments.get("model") or UNKNOWN
         if name in known.TORCH_CONTAINERS or name in known.KERAS_MODELS:
             return self._build_container(name, arguments, node)
+        if name in JOINING and (steps := self.joined_steps(arguments)):
+            return steps | UNKNOWN
         if name in known.SYMBOLIC_INPUTS:
             return frozenset({Tensor("symbolic")})
         if name in known.TENSOR_MAKERS:
@@ -157,8 +163,33 @@ class Libraries(Objects):
             self.set_field(copy, name, inner)
         return copy
 
-    def _build_layer(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
+    def _note_other_layer(self, name: str, arguments: Arguments, node: ir.Call) -> None:
+        """A layer of another framework: its arguments are known, but nothing follows what is done with it."""
+        facts = other_layer(name)
+        assert facts is not None
+        layer, first = self.new_object(node, facts.name, node.span)
+        self._bind_layer(layer, facts, arguments, first)
+        if first:
+            self.facts.other_layers.append(self._built(layer, node))
+
+    def _built(self, layer: Instance, node: ir.Call) -> events.LayerBuilt:
+        return events.LayerBuilt(self.location(node.span), layer, node, self.surroundings())
+
+    def build_layer(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         facts = LAYERS[name]
+        layer, first = self.new_object(node, name, node.span, framework=facts.framework)
+        self._bind_layer(layer, facts, arguments, first)
+        if first:
+            built = self._built(layer, node)
+            if facts.mode:
+                built.flag, built.tested = self.mode_parameter(name), self.is_chosen_by_mode()
+            self.facts.layers.append(built)
+        if name.startswith("tf1."):  # one call builds the layer and applies it
+            return frozenset({Tensor("symbolic", through=frozenset({layer}))})
+        return frozenset({layer})
+
+    @staticmethod
+    def _bind_layer(layer: Instance, facts: LayerFacts, arguments: Arguments, first: bool) -> None:
         bound: dict[str, Value] = dict(zip(facts.parameters, arguments.positional, strict=False))
         nodes: dict[str, ir.Expr] = dict(zip(facts.parameters, arguments.positional_nodes, strict=False))
         positional = frozenset(bound)
@@ -166,17 +197,11 @@ class Libraries(Objects):
         nodes.update(arguments.keyword_nodes)
         if arguments.spread:  # anything not written out may have been passed
             bound.update({p: UNKNOWN for p in facts.parameters if p not in bound})
-        layer, first = self.new_object(node, name, node.span, framework=facts.framework)
         for parameter, value in bound.items():
             previous = layer.arguments.get(parameter)
             default = frozenset() if first else previous or NOTHING
             layer.arguments[parameter] = value | default
         layer.positional, layer.argument_nodes = positional, nodes
-        if first:
-            self.facts.layers.append(events.LayerBuilt(self.location(node.span), layer, node, self.surroundings()))
-        if name.startswith("tf1."):  # one call builds the layer and applies it
-            return frozenset({Tensor("symbolic", through=frozenset({layer}))})
-        return frozenset({layer})
 
     def _build_container(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         container, _ = self.new_object(node, name, node.span, framework=framework_of(name))
