@@ -52,7 +52,7 @@ class Experiment:
     - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
-    These compare the layer as the source has it with the same layer mended (all torch):
+    These compare the layer as the source has it with the same layer mended (torch, where nothing else is said):
 
     - ``second-epoch``: is the epoch after a validation trained in the eval mode that the validation left?
     - ``mode-in-forward`` (``method``: eval, train): does a mode that ``forward`` sets win over its caller's?
@@ -70,6 +70,9 @@ class Experiment:
     - ``export-parity`` (``exporter``: qualified name; ``dynamo``: bool or None): does what is exported in train mode
       compute what eval mode does?
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
+    - ``always-training`` (keras): what does a layer whose mode is always that of training compute for inference?
+    - ``update-ops`` (keras): where are the moving statistics when the training steps of a TensorFlow 1 graph do not
+      run their updates?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
 
     ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``

@@ -1,4 +1,4 @@
-"""What BNL101 and BNL102 share: a momentum in the other framework's convention.
+"""What BNL101, BNL102 and BNL901 share: a momentum in another framework's convention.
 
 PyTorch's momentum is the weight of the new batch in the running statistics, Keras's is the weight of the old
 statistics. Copied without ``1 - momentum``, either makes the running statistics those of the last batch or
@@ -8,14 +8,15 @@ two.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bnlint.rules import _support as support
 
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, LayerSpec, Scalar
 from bnlint.finding import Confidence, Edit, Fix, Location, Safety, TraceStep
-from bnlint.frameworks.layers import LAYERS, LayerFacts, effective_batches
+from bnlint.frameworks.layers import LAYERS, NEW_BATCH, OLD_STATISTICS, LayerFacts, effective_batches
 from bnlint.frameworks.names import framework_of
+from bnlint.frameworks.others import DISPLAYED, HOLDS_UNTIL, OTHER_LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.events import FileFacts, LayerBuilt, is_exactly
 from bnlint.semantics.values import Constant, Instance, Unknown, Value
@@ -24,8 +25,10 @@ from bnlint.semantics.values import Constant, Instance, Unknown, Value
 SHORTEST_MEANT = 0.75
 
 _FALLBACK = {"torch": "torch.nn.BatchNorm2d", "keras": "keras.layers.BatchNormalization"}
-# The other framework's default eps beside the momentum tells where both were copied from.
-_FOREIGN_EPS = {"torch": 1e-3, "keras": 1e-5}
+# By convention: whose the other one is, its default eps, which beside the momentum tells where both were copied from,
+# and what a momentum of this one weighs.
+_OTHER = {NEW_BATCH: ("Keras", 1e-3), OLD_STATISTICS: ("PyTorch", 1e-5)}
+_WEIGHT_OF = {NEW_BATCH: "the weight of the new batch", OLD_STATISTICS: "the weight of the old statistics"}
 
 
 @dataclass(frozen=True)
@@ -41,26 +44,11 @@ class Copied:
 
 
 def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:
+    """Those of layers of PyTorch or Keras, where they are built and where they are set."""
     for built in file.layers:
         layer = LAYERS.get(built.instance.kind)
-        if layer is None or layer.kind != "batchnorm" or layer.framework != framework:
-            continue
-        value = built.instance.arguments.get(layer.momentum)
-        judged = _judge(value, layer) if value is not None else None
-        if judged is None or not _uses_statistics(file, built.instance):
-            continue
-        if _is_unused_default(file, built, layer):
-            continue
-        momentum, confidence = judged
-        spec = support.layer_spec(built.instance, momentum=momentum)
-        yield Copied(
-            built.location,
-            _message(layer, momentum, built.instance),
-            confidence,
-            built.where.calls,
-            _fix(built, layer, momentum),
-            Experiment("momentum-memory", framework, (spec,)),
-        )
+        if layer is not None and layer.kind == "batchnorm" and layer.framework == framework:
+            yield from _copied(file, built, layer, file.layers)
     for change in file.momentum_sets:
         layer = LAYERS.get(change.kind) or LAYERS[_FALLBACK[framework_of(change.kind) or framework]]
         judged = _judge(change.value, layer)
@@ -75,6 +63,35 @@ def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:
             None,
             Experiment("momentum-memory", framework, (_spec_of_kind(layer, momentum),)),
         )
+
+
+def copied_momenta_of_others(file: FileFacts) -> Iterator[Copied]:
+    """Those of layers of other frameworks; the experiment runs PyTorch's layer with the same weight."""
+    for built in file.other_layers:
+        yield from _copied(file, built, OTHER_LAYERS[built.instance.kind], file.other_layers)
+
+
+def _copied(file: FileFacts, built: LayerBuilt, layer: LayerFacts, alike: list[LayerBuilt]) -> Iterator[Copied]:
+    value = built.instance.arguments.get(layer.momentum)
+    judged = _judge(value, layer) if value is not None else None
+    if judged is None or not _uses_statistics(file, built.instance, layer) or _is_unused_default(alike, built, layer):
+        return
+    momentum, confidence = judged
+    if layer.framework in HOLDS_UNTIL:  # nothing tells the version
+        confidence = Confidence.LIKELY
+    rebuilt = LAYERS[layer.rebuild_as or layer.name]
+    same = momentum if rebuilt.convention == layer.convention else 1 - momentum
+    spec = support.layer_spec(built.instance, momentum=round(same, 10))
+    if rebuilt.framework != layer.framework:
+        spec = replace(spec, chosen=(*spec.chosen, f"{rebuilt.name} with the same update in place of {layer.name}"))
+    yield Copied(
+        built.location,
+        _message(layer, momentum, built.instance),
+        confidence,
+        built.where.calls,
+        _fix(built, layer, momentum),
+        Experiment("momentum-memory", rebuilt.framework, (spec,)),
+    )
 
 
 def _judge(value: Value, layer: LayerFacts) -> tuple[float, Confidence] | None:
@@ -99,21 +116,23 @@ def _judge(value: Value, layer: LayerFacts) -> tuple[float, Confidence] | None:
     return worst, Confidence.CERTAIN if sure else Confidence.LIKELY
 
 
-def _is_unused_default(file: FileFacts, built: LayerBuilt, layer: LayerFacts) -> bool:
+def _is_unused_default(alike: list[LayerBuilt], built: LayerBuilt, layer: LayerFacts) -> bool:
     """Whether the number is a parameter's default for which every caller in the file gives another value."""
     value = built.instance.arguments[layer.momentum]
     if not any(isinstance(atom, Constant) and atom.from_default for atom in value):
         return False
     return any(
         other.location == built.location and not any(isinstance(atom, Constant) and atom.from_default for atom in its)
-        for other in file.layers
+        for other in alike
         if (its := other.instance.arguments.get(layer.momentum)) is not None
     )
 
 
-def _uses_statistics(file: FileFacts, instance: Instance) -> bool:
+def _uses_statistics(file: FileFacts, instance: Instance, layer: LayerFacts) -> bool:
     """Whether the running statistics, and so the momentum, are used at all."""
     arguments = instance.arguments
+    if any(is_exactly(arguments.get(name), value) for name, value in layer.unused.items()):
+        return False
     tracks = arguments.get("track_running_stats")
     if tracks is not None and not is_exactly(tracks, True):
         return False
@@ -127,16 +146,16 @@ def _uses_statistics(file: FileFacts, instance: Instance) -> bool:
 
 
 def _message(layer: LayerFacts, momentum: float, instance: Instance | None) -> str:
-    is_torch = layer.framework == "torch"
-    here, there = ("PyTorch", "Keras") if is_torch else ("Keras", "PyTorch")
+    here = DISPLAYED[layer.framework]
+    there, foreign_eps = _OTHER[layer.convention]
+    until = HOLDS_UNTIL.get(layer.framework)
     weight = round(layer.new_batch_weight(momentum), 10)
     name, converted = layer.momentum or "momentum", support.complement(momentum)
-    meaning = "the weight of the new batch" if is_torch else "the weight of the old statistics"
+    meaning = _WEIGHT_OF[layer.convention] + (f" (up to version {until}, assumed here)" if until else "")
     foreign = ""
-    if instance is not None and layer.eps:
-        value = _FOREIGN_EPS[layer.framework]
-        if support.sole_number(instance.arguments.get(layer.eps)) == value:
-            foreign = f" ({layer.eps}={value:g} is {there}'s default too)"
+    eps = support.sole_number(instance.arguments.get(layer.eps)) if instance is not None and layer.eps else None
+    if eps == foreign_eps != layer.defaults.get(layer.eps):
+        foreign = f" ({layer.eps}={eps:g} is {there}'s default too)"
     return (
         f"{name}={momentum:g}{foreign} looks like {there}'s convention; {here}'s {name} is {meaning}, so the "
         f"running statistics remember about {effective_batches(weight):.1f} batches, with {name}={converted} "

@@ -141,6 +141,17 @@ def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
             arguments[name] = CHOSEN_FEATURES
             if name not in chosen:
                 chosen.append(name)
+    for name, default in facts.defaults.items():  # where the layer that is rebuilt has others
+        renamed = rebuilt.momentum if name == facts.momentum else rebuilt.eps if name == facts.eps else name
+        if (
+            renamed in rebuilt.defaults
+            and rebuilt.defaults[renamed] != default
+            and renamed not in (*arguments, *chosen)
+        ):
+            arguments[renamed] = default
+    if "num_features" in rebuilt.parameters and "num_features" not in arguments:  # one that finds it out by itself
+        arguments["num_features"] = CHOSEN_FEATURES
+        chosen.append("num_features")
     return LayerSpec(facts.rebuild_as or facts.name, arguments, tuple(chosen))
 
 

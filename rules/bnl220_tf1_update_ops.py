@@ -50,8 +50,8 @@ class Tf1UpdateOps(Rule):
 
     ## How --verify confirms it
     It builds the layer as a TensorFlow 1 graph with one trained weight, updates in a collection as in the source, and
-    runs the training step 50 times; then it compares the output for inference with that of the same graph whose
-    training step depends on the collection. A layer that updates in place refutes it.
+    runs the training step 200 times; then it compares the output for inference with that of the same graph whose
+    training step depends on the collection. A frozen layer, which has no updates, refutes it.
 
     ## Fix safety
     There is no fix: the collection must be read after the layers are built and before the training step is, and
@@ -105,7 +105,7 @@ class Tf1UpdateOps(Rule):
                 step.run_at,
             ),
             None,
-            support.experiment("update-ops", "keras", (built.instance for built in pending), in_place=False),
+            support.experiment("update-ops", "keras", (built.instance for built in pending)),
         )
 
 

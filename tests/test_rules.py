@@ -152,9 +152,12 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL107": {"eps": 1e-5},
     "BNL201": {"trainable": False},
     "BNL210": {"trainable": False},
+    "BNL220": {"trainable": False},
+    "BNL221": {"trainable": False},
     "BNL301": {"track_running_stats": False},
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
+    "BNL901": {"momentum": 0.1},
 }
 
 

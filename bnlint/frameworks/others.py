@@ -65,7 +65,7 @@ _ALL = (
     *(_norm(f"mindspore.nn.{name}", _MINDSPORE, 0.9, "eps", unused={"use_batch_statistics": True})
       for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")),
     _norm("flax.linen.BatchNorm", _LINEN, 0.99, unused={"use_running_average": True}),
-    _norm("flax.nnx.BatchNorm", ("num_features",), 0.99, unused={"use_running_average": True}),
+    _norm("flax.nnx.BatchNorm", ("num_features", *_LINEN), 0.99, unused={"use_running_average": True}),
     _norm("haiku.BatchNorm", _HAIKU, None, "eps", momentum="decay_rate"),
     _norm("mxnet.gluon.nn.BatchNorm", _GLUON, 0.9, unused=_GLOBAL),
     _norm("mxnet.gluon.nn.SyncBatchNorm", ("in_channels", "num_devices", "momentum", "epsilon"), 0.9, unused=_GLOBAL),

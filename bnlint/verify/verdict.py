@@ -8,7 +8,7 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training
+from bnlint.verify.judges import averaging, exporting, graphs, hyperparameters, modes, reach, training
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -37,6 +37,8 @@ KINDS: dict[str, Kind] = {
     "trace-parity": Kind(exporting.trace_parity),
     "export-parity": Kind(exporting.export_parity),
     "ema-buffers": Kind(averaging.ema_buffers),
+    "always-training": Kind(graphs.always_training),
+    "update-ops": Kind(graphs.update_ops),
     "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
 }
 

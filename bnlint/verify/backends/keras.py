@@ -13,7 +13,7 @@ from typing import Any
 
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, Scalar
 from bnlint.verify import fixture
-from bnlint.verify.backends import CannotMeasure, Facts
+from bnlint.verify.backends import CannotMeasure, Facts, keras_graphs
 from bnlint.verify.fixture import plain
 
 keras: Any = import_module("keras")
@@ -227,6 +227,8 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt], Facts]] = {
     "inference-gap": _inference_gap,
     "tape-step": _tape_step,
     "momentum-memory": _momentum_memory,
+    "always-training": keras_graphs.always_training,
+    "update-ops": keras_graphs.update_ops,
 }
 
 
