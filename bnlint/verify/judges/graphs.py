@@ -27,6 +27,6 @@ def update_ops(facts: Facts) -> Judgement | None:
     undecided = gap_undecided(facts, "the updates change nothing")
     return undecided or (
         Verdict.CONFIRMED,
-        f"after {facts['steps']} training steps the moving statistics are the initial ones; the output for inference is "
-        f"{percent(gap)} away from that of a training step that depends on UPDATE_OPS",
+        f"after {facts['steps']} training steps the moving statistics are the initial ones; the output for inference "
+        f"is {percent(gap)} away from that where the step depends on UPDATE_OPS",
     )

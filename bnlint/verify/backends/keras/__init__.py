@@ -1,0 +1,86 @@
+"""Keras: rebuild one ``keras.layers`` layer and measure it, on TensorFlow or on Keras's torch backend.
+
+Which of the two is decided by ``KERAS_BACKEND``, set by the parent; their numbers agree. Each kind of experiment is
+a module of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from bnlint.experiment import Experiment, InputSpec, LayerSpec
+from bnlint.verify import fixture
+from bnlint.verify.backends import CannotMeasure, Facts, Options
+from bnlint.verify.backends.keras import always_training, inference_gap, momentum_memory, tape_step, update_ops
+from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
+from bnlint.verify.fixture import plain
+
+#: The kinds of experiment, each ``measure(rebuilt, options)``.
+EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
+    "inference-gap": inference_gap.measure,
+    "tape-step": tape_step.measure,
+    "momentum-memory": momentum_memory.measure,
+    "always-training": always_training.measure,
+    "update-ops": update_ops.measure,
+}
+
+
+class KerasBackend:
+    def __init__(self, device: str) -> None:
+        self.device = device
+        engine: Any = tf if tf is not None else import_module(BACKEND)
+        self.versions = {"keras": str(keras.__version__), BACKEND: str(engine.__version__)}
+
+    def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
+        if experiment.kind not in EXPERIMENTS:
+            raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for keras")
+        with _scope(device):
+            return EXPERIMENTS[experiment.kind](Rebuilt(layer), experiment.options)
+
+    def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
+        if kind != "inference-gap":
+            return {}
+        if math.prod(source.shape) > fixture.MAX_ELEMENTS:
+            raise CannotMeasure(f"the source's input {fixture.shape_text(source.shape)} is too large to be run here")
+        x = np.full(source.shape, source.fill, dtype="float32")
+        facts: Facts = {"source_input": f"{fixture.shape_text(source.shape)} filled with {source.fill:g}"}
+        rebuilt = Rebuilt(layer, source.shape)
+        calls: dict[str, dict[str, bool]] = {"default": {}, "training_true": {"training": True}}
+        with _scope(device):
+            for name, arguments in calls.items():
+                output = call(rebuilt.fresh(), x, **arguments)
+                facts[f"output_{name}"] = plain(float(output.mean()))
+                spread = float(output.max() - output.min())
+                if spread > 1e-6 * max(1.0, float(np.abs(output).max())):
+                    facts[f"output_{name}_spread"] = plain(spread)
+        return facts
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        text = str(error)
+        return type(error).__name__ == "ResourceExhaustedError" or "out of memory" in text or "OOM" in text
+
+
+def open_backend(device: str) -> KerasBackend:
+    if tf is None:
+        from bnlint.verify.backends.torch.device import pick_device
+
+        return KerasBackend(pick_device(device))
+    accelerators = tf.config.list_physical_devices("GPU")
+    accelerator = "mps" if sys.platform == "darwin" else "cuda"
+    for found in accelerators:
+        tf.config.experimental.set_memory_growth(found, True)
+    if device == "auto":
+        return KerasBackend(accelerator if accelerators else "cpu")
+    if device != "cpu" and not (accelerators and device == accelerator):
+        raise CannotMeasure(f"device {device} was asked for, but tensorflow {tf.__version__} finds none here")
+    return KerasBackend(device)
+
+
+def _scope(device: str) -> Any:
+    if tf is not None:
+        return tf.device("/CPU:0" if device == "cpu" else "/GPU:0")
+    return keras.device(device)

@@ -1,0 +1,37 @@
+"""``tape-step``: what one training step does, as the source writes it and with ``training=True``.
+
+For BatchNorm the largest change of a moving statistic; for Dropout how far the output is from the input.
+"""
+
+from __future__ import annotations
+
+from bnlint.verify.backends import Facts, Options
+from bnlint.verify.backends.keras.rebuilt import Array, Layer, Rebuilt, call, keras, np, numpy, relative, statistics, tf
+from bnlint.verify.fixture import plain
+
+
+def measure(rebuilt: Rebuilt, options: Options) -> Facts:
+    x = rebuilt.input()
+    facts = rebuilt.facts(x)
+    calls: dict[str, dict[str, bool]] = {"default": {}, "training_true": {"training": True}}
+    for name, arguments in calls.items():
+        layer = rebuilt.fresh()
+        before = statistics(layer) if rebuilt.normalises else None
+        output = _train_step(layer, x, **arguments)
+        if before is None:
+            facts[f"output_change_{name}"] = plain(relative(output, x))
+        else:
+            facts[f"statistics_change_{name}"] = plain(float(np.abs(statistics(layer) - before).max()))
+    return facts
+
+
+def _train_step(layer: Layer, x: Array, **arguments: bool) -> Array:
+    """One forward and, on TensorFlow, the rest of the step: gradients from a tape and SGD."""
+    if tf is None:
+        return call(layer, x, **arguments)
+    with tf.GradientTape() as tape:
+        output = layer(x, **arguments)
+        loss = tf.reduce_mean(tf.square(output))
+    if weights := layer.trainable_variables:
+        keras.optimizers.SGD().apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+    return numpy(output)
