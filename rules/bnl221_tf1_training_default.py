@@ -45,9 +45,9 @@ class Tf1TrainingDefault(Rule):
     ## When it does not fire
     When the argument is passed in any form: by position, in `**parameters`, in `normalizer_params`, by
     `functools.partial`, or by an `arg_scope` around, in this function or in one that calls it; when that cannot be
-    told; when a test around tells training from inference; when the file does nothing but run a finished network. A
-    `batch_norm` without `is_training` in a function that has no such parameter is left alone: many GANs and
-    meta-learners mean it.
+    told; when a test around tells training from inference; when the file trains nothing and restores a finished
+    network. A `batch_norm` without `is_training` in a function that has no such parameter is left alone: many GANs and
+    meta-learners mean it. So is one in a file that uses `arg_scope`, where a caller's scope may give it its mode.
 
     ## How --verify confirms it
     For `training=False` it takes a training step with the same layer of Keras: the moving statistics stay where they
@@ -78,6 +78,7 @@ class Tf1TrainingDefault(Rule):
     needle_pattern: ClassVar[str] = r"layers\s*\.\s*batch_norm|slim|contrib|import\b[^\n]*\bbatch_norm"
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (r"batch_norm",)
+    excuse: ClassVar[str] = r"\.restore\(|minimize\(|apply_gradients\("
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         # What one place builds for several callers is wrong only if it is wrong for all.
@@ -86,8 +87,7 @@ class Tf1TrainingDefault(Rule):
             if LAYERS[built.instance.kind].mode:
                 places.setdefault(built.location, []).append(built)
         for chains in places.values():
-            at_the_top = not chains[0].where.functions and not file.train_steps  # of a script that trains nothing
-            if all(_is_left_to_default(built) for built in chains) and not at_the_top:
+            if all(_is_left_to_default(built) for built in chains) and not _only_runs(file, chains[0]):
                 yield self._report(file, chains[0])
 
     def _report(self, file: FileFacts, built: LayerBuilt) -> Finding:
@@ -115,6 +115,11 @@ class Tf1TrainingDefault(Rule):
             _fix(built, facts),
             support.experiment(kind, "keras", (built.instance,)),
         )
+
+
+def _only_runs(file: FileFacts, built: LayerBuilt) -> bool:
+    """Whether the file trains nothing, and is a script of its own or loads a network that was trained elsewhere."""
+    return not file.train_steps and ("restore" in file.named or not built.where.functions)
 
 
 def _is_left_to_default(built: LayerBuilt) -> bool:
