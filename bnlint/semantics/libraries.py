@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from bnlint.frameworks import functions as known
 from bnlint.frameworks.catalogue import ANY, layers_of
-from bnlint.frameworks.layers import LAYERS, LayerFacts
+from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import framework_of
 from bnlint.frameworks.others import other_layer
 from bnlint.frameworks.tf1 import JOINING
-from bnlint.semantics import events, ir
+from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.graphs import Graphs
+from bnlint.semantics.building import Building
 from bnlint.semantics.state import UNKNOWN_MODE, Mode
 from bnlint.semantics.values import (
     NOTHING,
@@ -34,7 +34,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Libraries(Graphs):
+class Libraries(Building):
     """Adds what imported and built-in functions do."""
 
     def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
@@ -45,7 +45,7 @@ class Libraries(Graphs):
         elif name in LAYERS:
             return self.build_layer(name, arguments, node)
         elif other_layer(name) is not None:
-            self._note_other_layer(name, arguments, node)
+            self.note_other_layer(name, arguments, node)
         if name == known.AMP_INITIALIZE and len(arguments.positional) == 2:  # the model and the optimiser, as they are
             return frozenset({Tuple(arguments.positional)})
         if name in known.WRAPPERS or name == known.AMP_INITIALIZE:
@@ -162,46 +162,6 @@ class Libraries(Graphs):
             )
             self.set_field(copy, name, inner)
         return copy
-
-    def _note_other_layer(self, name: str, arguments: Arguments, node: ir.Call) -> None:
-        """A layer of another framework: its arguments are known, but nothing follows what is done with it."""
-        facts = other_layer(name)
-        assert facts is not None
-        layer, first = self.new_object(node, facts.name, node.span)
-        self._bind_layer(layer, facts, arguments, first)
-        if first:
-            self.facts.other_layers.append(self._built(layer, node))
-
-    def _built(self, layer: Instance, node: ir.Call) -> events.LayerBuilt:
-        return events.LayerBuilt(self.location(node.span), layer, node, self.surroundings())
-
-    def build_layer(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
-        facts = LAYERS[name]
-        layer, first = self.new_object(node, name, node.span, framework=facts.framework)
-        self._bind_layer(layer, facts, arguments, first)
-        if first:
-            built = self._built(layer, node)
-            if facts.mode:
-                built.flag, built.tested = self.mode_parameter(name), self.is_chosen_by_mode()
-            self.facts.layers.append(built)
-        if name.startswith("tf1."):  # one call builds the layer and applies it
-            return frozenset({Tensor("symbolic", through=frozenset({layer}))})
-        return frozenset({layer})
-
-    @staticmethod
-    def _bind_layer(layer: Instance, facts: LayerFacts, arguments: Arguments, first: bool) -> None:
-        bound: dict[str, Value] = dict(zip(facts.parameters, arguments.positional, strict=False))
-        nodes: dict[str, ir.Expr] = dict(zip(facts.parameters, arguments.positional_nodes, strict=False))
-        positional = frozenset(bound)
-        bound.update(arguments.keywords)
-        nodes.update(arguments.keyword_nodes)
-        if arguments.spread:  # anything not written out may have been passed
-            bound.update({p: UNKNOWN for p in facts.parameters if p not in bound})
-        for parameter, value in bound.items():
-            previous = layer.arguments.get(parameter)
-            default = frozenset() if first else previous or NOTHING
-            layer.arguments[parameter] = value | default
-        layer.positional, layer.argument_nodes = positional, nodes
 
     def _build_container(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         container, _ = self.new_object(node, name, node.span, framework=framework_of(name))
