@@ -251,7 +251,7 @@ def _list_rules(rules: Mapping[str, Rule]) -> int:
 
 def _explain(code: str, rules: Mapping[str, Rule]) -> int:
     from bnlint.config import suggestion
-    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME
+    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME, RETIRED
 
     by_name = {rule.name: rule for rule in rules.values()}
     rule = rules.get(code) or by_name.get(code)
@@ -259,6 +259,9 @@ def _explain(code: str, rules: Mapping[str, Rule]) -> int:
         title, text = f"{rule.code} {rule.name}", rule.documentation()
     elif code in (FILE_ERROR_CODE, FILE_ERROR_NAME):
         title, text = f"{FILE_ERROR_CODE} {FILE_ERROR_NAME}", _FILE_ERROR
+    elif code in RETIRED:
+        name, why = RETIRED[code]
+        title, text = f"{code} {name}", f"There is no such rule: {why}."
     else:
         known = [*rules, *by_name, FILE_ERROR_CODE, FILE_ERROR_NAME]
         raise UsageError(f"--explain: there is no rule {code!r}{suggestion(code, known)}")

@@ -69,8 +69,6 @@ NORM_MARKS = (
     r"(?i:batch_?norm|norm_?(?:layer|kwarg|arg|cfg|conf|func|act|op|type))|Norm\dd|(?<![a-zA-Z])(?i:bn)[\d_.(]|BN|"
     r"\.momentum[ \t]*="
 )
-#: For rules that speak of a script's own top-level code, which is always run.
-SCRIPT_ONLY = r"(?!)"
 # Arguments that change nothing that an experiment measures, or that it sets itself.
 _LEFT_OUT = frozenset({"device", "dtype", "process_group", "inplace", "noise_shape", "seed", "inputs"})
 

@@ -68,6 +68,9 @@ class ExportInTrain(Rule):
     code: ClassVar[str] = "BNL009"
     name: ClassVar[str] = "export-in-train"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("export-parity",)
+    evidence: ClassVar[int] = 9
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
         (

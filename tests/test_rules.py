@@ -132,6 +132,15 @@ def test_a_rule_offers_a_fix_somewhere_or_says_why_there_is_none() -> None:
     assert fixed | without == {rule.code for rule in RULES}
 
 
+def test_a_rule_names_the_kinds_of_its_experiments() -> None:
+    kinds: dict[str, set[str]] = {rule.code: set() for rule in RULES}
+    for path in BAD:
+        for finding in findings_in(path):
+            if finding.experiment is not None:
+                kinds[finding.code].add(finding.experiment.kind)
+    assert kinds == {rule.code: set(rule.experiments) for rule in RULES}
+
+
 # The same questions, asked of layers for which the rule's claim is false.
 NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL001": {"track_running_stats": False},

@@ -17,7 +17,7 @@ from bnlint.frameworks.tf1 import may_gather_updates
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.frames import Frame
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import DEPTHS, MAX_STEPS, OutOfSteps
+from bnlint.semantics.machine import DEPTHS, MAX_STEPS, STRUCTURE_DEPTH, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
@@ -47,6 +47,9 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
             relevant = _relevant(source, dict(zip(marks, marked.values(), strict=True)))
         follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
+        if scripts and not relevant and marks is not None:  # what a rule is about may still be spread over statements
+            code = "\n".join(segment.code for segment in source.segments)
+            scripts = any(mark.scripts_only or mark.is_on(code) for mark in marks)
         # A library's functions are each on their own; a program may be too large as a whole, and right at its top.
         program = any(segment.role is Role.CODE for segment in relevant)
         for depth in DEPTHS if program else DEPTHS[:1]:
@@ -54,6 +57,9 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
             interpreter.max_depth = depth
             if not follows_modes:
                 interpreter.limit = MAX_STEPS // 8
+                interpreter.max_depth = min(depth, STRUCTURE_DEPTH)
+            elif not program:
+                interpreter.limit = MAX_STEPS // 2
             try:
                 if relevant or scripts:
                     _run_all(interpreter, relevant, marks)

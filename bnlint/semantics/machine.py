@@ -40,6 +40,9 @@ MAX_STEPS = 40_000
 #: Calls in calls that are followed, and those in a second attempt at what is too large for the first: calls beyond are
 #: unknown, which is less to go by, but more than nothing.
 DEPTHS = (12, 2)
+#: Calls in calls that are followed where only what modules are made of counts, and no modes: constructors in
+#: constructors, mostly.
+STRUCTURE_DEPTH = 6
 
 
 class OutOfSteps(Exception):
