@@ -69,11 +69,14 @@ class Tf1UpdateOps(Rule):
     code: ClassVar[str] = "BNL220"
     name: ClassVar[str] = "tf1-update-ops"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("TensorFlow 1",)
+    experiments: ClassVar[tuple[str, ...]] = ("update-ops",)
+    evidence: ClassVar[int] = 11
     # The layers and the optimiser may stand in other files; what runs them in a session stands in this.
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"tensorflow", b"tf_slim"),
         (b".run(",),
-        (b"ession", b"sess"),
+        (b"Session", b"sess"),
     )
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (r"minimize\(|apply_gradients\(|\.run\(|batch_norm|arg_scope|normalizer_fn",)

@@ -65,11 +65,18 @@ class Tf1TrainingDefault(Rule):
     - <https://github.com/arahusky/Tensorflow-Segmentation/issues/15>
     - <https://github.com/dmzou/RSRAE/issues/2>
     - <https://github.com/tensorflow/models/issues/2776>
+    - <https://github.com/mouna99/dien/issues/36>
+    - <https://github.com/zrl4836/tensorflow_octConv/issues/3>
+    - <https://github.com/nnUyi/PeleeNet/issues/7>
+    - <https://github.com/tensorflow/tensorflow/pull/16134>
     """
 
     code: ClassVar[str] = "BNL221"
     name: ClassVar[str] = "tf1-training-default"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("TensorFlow 1",)
+    experiments: ClassVar[tuple[str, ...]] = ("tape-step", "always-training")
+    evidence: ClassVar[int] = 10
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"tensorflow", b"tf_slim"),
         (b"batch_norm",),

@@ -66,6 +66,9 @@ class MomentumConvention(Rule):
     name: ClassVar[str] = "momentum-convention"
     severity: ClassVar[Severity] = Severity.ERROR
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("Paddle", "MindSpore", "Flax", "Haiku", "MXNet", "OneFlow")
+    experiments: ClassVar[tuple[str, ...]] = ("momentum-memory",)
+    evidence: ClassVar[int] = 0
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"paddle", b"mindspore", b"flax", b"haiku", b"mxnet", b"oneflow"),
         (b"BatchNorm",),
