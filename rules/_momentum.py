@@ -131,8 +131,9 @@ def _is_unused_default(alike: list[LayerBuilt], built: LayerBuilt, layer: LayerF
 def _uses_statistics(file: FileFacts, instance: Instance, layer: LayerFacts) -> bool:
     """Whether the running statistics, and so the momentum, are used at all."""
     arguments = instance.arguments
-    if any(is_exactly(arguments.get(name), value) for name, value in layer.unused.items()):
-        return False
+    for name, values in layer.unused.items():
+        if any(isinstance(atom, Constant) and atom.value in values for atom in arguments.get(name) or ()):
+            return False
     tracks = arguments.get("track_running_stats")
     if tracks is not None and not is_exactly(tracks, True):
         return False

@@ -41,8 +41,8 @@ class MomentumConvention(Rule):
     ## When it does not fire
     For a momentum of exactly 0 or 1, when any value that it may take is a usual one, when it is not known, and where
     the statistics are never updated or never used (`use_global_stats=True`, `use_running_average=True`,
-    `use_batch_statistics=True`, `track_running_stats=False`). MindSpore announces PyTorch's convention for what comes
-    after version 2.9; an older one is assumed. The rule is off by default: select it where you port models.
+    `use_batch_statistics` other than None, `track_running_stats=False`). MindSpore announces PyTorch's convention for
+    what comes after version 2.9; an older one is assumed. The rule is off by default: select it where you port models.
 
     ## How --verify confirms it
     These frameworks are not run. PyTorch's layer with the same weight of the new batch makes the same update, so it is
@@ -68,7 +68,7 @@ class MomentumConvention(Rule):
     default: ClassVar[bool] = False
     frameworks: ClassVar[tuple[str, ...]] = ("Paddle", "MindSpore", "Flax", "Haiku", "MXNet", "OneFlow")
     experiments: ClassVar[tuple[str, ...]] = ("momentum-memory",)
-    evidence: ClassVar[int] = 0
+    evidence: ClassVar[int] = 7
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"paddle", b"mindspore", b"flax", b"haiku", b"mxnet", b"oneflow"),
         (b"BatchNorm",),

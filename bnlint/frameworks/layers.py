@@ -27,8 +27,9 @@ class LayerFacts:
     ``kind`` is ``batchnorm``, ``instancenorm`` or ``dropout``. ``parameters`` are the positional parameters in
     order; ``momentum`` and ``eps`` name the parameters of that meaning, and ``convention`` what the momentum is the
     weight of. ``mode`` names the parameter of the call that chooses the mode, ``updates`` that which says where the
-    updates of the moving statistics go (both TensorFlow 1). ``unused`` are arguments with which the momentum is never
-    used. ``rebuild_as`` is the layer that the verifier builds in its place, where that is another one.
+    updates of the moving statistics go (both TensorFlow 1). ``unused`` are arguments, and values of theirs, with which
+    the momentum is never used. ``rebuild_as`` is the layer that the verifier builds in its place, where that is
+    another one.
     """
 
     name: str
@@ -42,7 +43,7 @@ class LayerFacts:
     convention: str = OLD_STATISTICS
     mode: str = ""
     updates: str = ""
-    unused: Mapping[str, Scalar] = field(default_factory=dict)
+    unused: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     def new_batch_weight(self, momentum: float) -> float:
         """The weight ``a`` of the new batch in the running statistics, for this layer's convention."""

@@ -47,7 +47,7 @@ def _norm(
     eps_default: float = 1e-5,
     momentum: str = "momentum",
     convention: str = OLD_STATISTICS,
-    unused: Mapping[str, Scalar] | None = None,
+    unused: Mapping[str, tuple[Scalar, ...]] | None = None,
 ) -> LayerFacts:
     framework = name.split(".", 1)[0]
     defaults = {eps: eps_default} if default is None else {momentum: default, eps: eps_default}
@@ -57,21 +57,21 @@ def _norm(
     )  # fmt: skip
 
 
-_GLOBAL = {"use_global_stats": True}
+_GLOBAL = {"use_global_stats": (True,)}
 _ALL = (
     *(_norm(f"paddle.nn.{name}", _PADDLE, 0.9, unused=_GLOBAL)
       for name in ("BatchNorm1D", "BatchNorm2D", "BatchNorm3D", "SyncBatchNorm")),
-    _norm("paddle.nn.BatchNorm", _PADDLE_OLD, 0.9, unused={**_GLOBAL, "is_test": True}),
-    *(_norm(f"mindspore.nn.{name}", _MINDSPORE, 0.9, "eps", unused={"use_batch_statistics": True})
+    _norm("paddle.nn.BatchNorm", _PADDLE_OLD, 0.9, unused={**_GLOBAL, "is_test": (True,)}),
+    *(_norm(f"mindspore.nn.{name}", _MINDSPORE, 0.9, "eps", unused={"use_batch_statistics": (True, False)})
       for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")),
-    _norm("flax.linen.BatchNorm", _LINEN, 0.99, unused={"use_running_average": True}),
-    _norm("flax.nnx.BatchNorm", ("num_features", *_LINEN), 0.99, unused={"use_running_average": True}),
+    _norm("flax.linen.BatchNorm", _LINEN, 0.99, unused={"use_running_average": (True,)}),
+    _norm("flax.nnx.BatchNorm", ("num_features", *_LINEN), 0.99, unused={"use_running_average": (True,)}),
     _norm("haiku.BatchNorm", _HAIKU, None, "eps", momentum="decay_rate"),
     _norm("mxnet.gluon.nn.BatchNorm", _GLUON, 0.9, unused=_GLOBAL),
     _norm("mxnet.gluon.nn.SyncBatchNorm", ("in_channels", "num_devices", "momentum", "epsilon"), 0.9, unused=_GLOBAL),
     *(_norm(f"mxnet.{where}.{name}", _MXNET_OPERATOR, 0.9, "eps", eps_default=1e-3, unused=_GLOBAL)
       for where in ("symbol", "ndarray") for name in ("BatchNorm", "BatchNorm_v1")),
-    *(_norm(f"oneflow.nn.{name}", _ONEFLOW, 0.1, "eps", convention=NEW_BATCH, unused={"track_running_stats": False})
+    *(_norm(f"oneflow.nn.{name}", _ONEFLOW, 0.1, "eps", convention=NEW_BATCH, unused={"track_running_stats": (False,)})
       for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")),
 )  # fmt: skip
 
