@@ -78,7 +78,7 @@ class Experiment:
       this order?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
-    These compare the layer as the source has it with the same layer mended (all torch):
+    These compare the layer as the source has it with the same layer mended (torch, where nothing else is said):
 
     - ``second-epoch``: is the epoch after a validation trained in the eval mode that the validation left?
     - ``mode-in-forward`` (``method``: eval, train): does a mode that ``forward`` sets win over its caller's?
@@ -98,6 +98,9 @@ class Experiment:
     - ``export-parity`` (``exporter``: qualified name; ``dynamo``: bool or None): does what is exported in train mode
       compute what eval mode does?
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
+    - ``always-training`` (keras): what does a layer whose mode is always that of training compute for inference?
+    - ``update-ops`` (keras): where are the moving statistics when the training steps of a TensorFlow 1 graph do not
+      run their updates?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
     - ``checkpoint-updates``: does a step update the running statistics once more where the layer is checkpointed?
     - ``noise-run``: what does a run on noise in train mode change of a layer that is then evaluated?

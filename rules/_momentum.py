@@ -1,4 +1,4 @@
-"""What BNL101 and BNL102 share: a momentum in the other framework's convention.
+"""What BNL101, BNL102 and BNL901 share: a momentum in another framework's convention.
 
 PyTorch's momentum is the weight of the new batch in the running statistics, Keras's is the weight of the old
 statistics. Copied without ``1 - momentum``, either makes the running statistics those of the last batch or
@@ -8,13 +8,14 @@ two.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bnlint.rules import _support as support
 
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, LayerSpec, Scalar
 from bnlint.finding import Confidence, Edit, Fix, Location, Safety, TraceStep
-from bnlint.frameworks.layers import LAYERS, LayerFacts, effective_batches
+from bnlint.frameworks.layers import LAYERS, NEW_BATCH, OLD_STATISTICS, LayerFacts, effective_batches
+from bnlint.frameworks.others import DISPLAYED, HOLDS_UNTIL, OTHER_LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.events import FileFacts, LayerBuilt, Surroundings, is_exactly
 from bnlint.semantics.values import UNKNOWN, Constant, Instance, Unknown, Value
@@ -22,8 +23,10 @@ from bnlint.semantics.values import UNKNOWN, Constant, Instance, Unknown, Value
 #: From here on the statistics remember 1.7 batches or fewer. Speed-run recipes that mean it stay below 0.5.
 SHORTEST_MEANT = 0.75
 
-# The other framework's default eps beside the momentum tells where both were copied from.
-_FOREIGN_EPS = {"torch": 1e-3, "keras": 1e-5}
+# By convention: whose the other one is, its default eps, which beside the momentum tells where both were copied from,
+# and what a momentum of this one weighs.
+_OTHER = {NEW_BATCH: ("Keras", 1e-3), OLD_STATISTICS: ("PyTorch", 1e-5)}
+_WEIGHT_OF = {NEW_BATCH: "the weight of the new batch", OLD_STATISTICS: "the weight of the old statistics"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def momenta(file: FileFacts) -> Iterator[Given]:
         value = built.instance.arguments.get(layer.momentum) if layer is not None else None
         if layer is None or layer.kind != "batchnorm" or value is None:
             continue
-        if uses_statistics(file, built.instance) and not _is_unused_default(file, built, layer):
+        if uses_statistics(file, built.instance, layer) and not _is_unused_default(file.layers, built, layer):
             yield Given(layer, value, built.location, built.where, built)
     for change in file.momentum_sets:
         known = LAYERS[change.kind]
@@ -84,6 +87,36 @@ def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:
             _fix(given.built, given.layer, momentum) if given.built is not None else None,
             Experiment("momentum-memory", framework, (given.spec(momentum),)),
         )
+
+
+def copied_momenta_of_others(file: FileFacts) -> Iterator[Copied]:
+    """Those of layers of other frameworks; the experiment runs PyTorch's layer with the same weight."""
+    for built in file.other_layers:
+        layer = OTHER_LAYERS[built.instance.kind]
+        value = built.instance.arguments.get(layer.momentum)
+        judged = _judge(value, layer) if value is not None else None
+        if judged is None or not uses_statistics(file, built.instance, layer):
+            continue
+        if not _is_unused_default(file.other_layers, built, layer):
+            yield _copied_of_other(built, layer, *judged)
+
+
+def _copied_of_other(built: LayerBuilt, layer: LayerFacts, momentum: float, confidence: Confidence) -> Copied:
+    if layer.framework in HOLDS_UNTIL:  # nothing tells the version
+        confidence = Confidence.LIKELY
+    rebuilt = LAYERS[layer.rebuild_as or layer.name]
+    same = momentum if rebuilt.convention == layer.convention else 1 - momentum
+    spec = support.layer_spec(built.instance, momentum=round(same, 10))
+    if rebuilt.framework != layer.framework:
+        spec = replace(spec, chosen=(*spec.chosen, f"{rebuilt.name} with the same update in place of {layer.name}"))
+    return Copied(
+        built.location,
+        _message(layer, momentum, built.instance),
+        confidence,
+        built.where.calls,
+        _fix(built, layer, momentum),
+        Experiment("momentum-memory", rebuilt.framework, (spec,)),
+    )
 
 
 def _judge(value: Value, layer: LayerFacts) -> tuple[float, Confidence] | None:
@@ -108,21 +141,24 @@ def _judge(value: Value, layer: LayerFacts) -> tuple[float, Confidence] | None:
     return worst, Confidence.CERTAIN if sure else Confidence.LIKELY
 
 
-def _is_unused_default(file: FileFacts, built: LayerBuilt, layer: LayerFacts) -> bool:
+def _is_unused_default(alike: list[LayerBuilt], built: LayerBuilt, layer: LayerFacts) -> bool:
     """Whether the number is a parameter's default for which every caller in the file gives another value."""
     value = built.instance.arguments[layer.momentum]
     if not any(isinstance(atom, Constant) and atom.from_default for atom in value):
         return False
     return any(
         other.location == built.location and not any(isinstance(atom, Constant) and atom.from_default for atom in its)
-        for other in file.layers
+        for other in alike
         if (its := other.instance.arguments.get(layer.momentum)) is not None
     )
 
 
-def uses_statistics(file: FileFacts, instance: Instance) -> bool:
+def uses_statistics(file: FileFacts, instance: Instance, layer: LayerFacts) -> bool:
     """Whether the running statistics, and so the momentum, are used at all."""
     arguments = instance.arguments
+    for name, values in layer.unused.items():
+        if any(isinstance(atom, Constant) and atom.value in values for atom in arguments.get(name) or ()):
+            return False
     tracks = arguments.get("track_running_stats")
     # One that nobody wrote down may still have come with ``**kwargs``: that it did is no more than possible.
     written = "track_running_stats" in instance.argument_nodes or tracks != UNKNOWN
@@ -138,16 +174,16 @@ def uses_statistics(file: FileFacts, instance: Instance) -> bool:
 
 
 def _message(layer: LayerFacts, momentum: float, instance: Instance | None) -> str:
-    is_torch = layer.framework == "torch"
-    here, there = ("PyTorch", "Keras") if is_torch else ("Keras", "PyTorch")
+    here = DISPLAYED[layer.framework]
+    there, foreign_eps = _OTHER[layer.convention]
+    until = HOLDS_UNTIL.get(layer.framework)
     weight = round(layer.new_batch_weight(momentum), 10)
     name, converted = layer.momentum or "momentum", support.complement(momentum)
-    meaning = "the weight of the new batch" if is_torch else "the weight of the old statistics"
+    meaning = _WEIGHT_OF[layer.convention] + (f" (up to version {until}, assumed here)" if until else "")
     foreign = ""
-    if instance is not None and layer.eps:
-        value = _FOREIGN_EPS[layer.framework]
-        if support.sole_number(instance.arguments.get(layer.eps)) == value:
-            foreign = f" ({layer.eps}={value:g} is {there}'s default too)"
+    eps = support.sole_number(instance.arguments.get(layer.eps)) if instance is not None and layer.eps else None
+    if eps == foreign_eps != layer.defaults.get(layer.eps):
+        foreign = f" ({layer.eps}={eps:g} is {there}'s default too)"
     return (
         f"{name}={momentum:g}{foreign} looks like {there}'s convention; {here}'s {name} is {meaning}, so the "
         f"running statistics remember about {effective_batches(weight):.1f} batches, with {name}={converted} "

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, ModelSpec, Scalar
 from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
 from bnlint.frameworks.functions import MODEL_LIBRARIES
-from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.layers import LAYERS, LayerFacts
+from bnlint.frameworks.others import OTHER_LAYERS
 from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, is_exactly, numbers
 from bnlint.semantics.intent import words
 from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
@@ -85,6 +86,11 @@ def is_layer(instance: Instance | Mystery) -> bool:
     return isinstance(instance, Instance) and instance.kind in LAYERS
 
 
+def facts_of(kind: str) -> LayerFacts:
+    """What is known of a layer by its canonical name, whichever framework it is of."""
+    return LAYERS.get(kind) or OTHER_LAYERS[kind]
+
+
 def short_name(instance: Instance) -> str:
     return LAYERS[instance.kind].short_name
 
@@ -109,13 +115,17 @@ def is_zero(value: Value | None) -> bool:
 
 def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
     """The layer as its arguments tell, ``known`` before its own; what they leave open is named as chosen."""
-    facts = LAYERS[instance.kind]
+    facts = facts_of(instance.kind)
+    rebuilt = LAYERS[facts.rebuild_as or facts.name]
+    # TensorFlow 1's trainable=False is no inference mode: it spares gamma and beta alone.
+    switch = ("trainable",) if facts.framework == "keras" and not facts.mode else ()
+    built = {*rebuilt.parameters, *switch}
     arguments: dict[str, Scalar] = {}
     chosen: list[str] = []
-    for name in (*facts.parameters, *(["trainable"] if facts.framework == "keras" else [])):
-        if name in _LEFT_OUT:
+    for name in (*facts.parameters, *switch):
+        renamed = rebuilt.momentum if name == facts.momentum else rebuilt.eps if name == facts.eps else name
+        if name in _LEFT_OUT or renamed not in built:
             continue
-        renamed = "momentum" if name == facts.momentum else name
         if renamed in known:
             arguments[renamed] = known[renamed]
             continue
@@ -130,6 +140,17 @@ def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
             arguments[name] = CHOSEN_FEATURES
             if name not in chosen:
                 chosen.append(name)
+    for name, default in facts.defaults.items():  # where the layer that is rebuilt has others
+        renamed = rebuilt.momentum if name == facts.momentum else rebuilt.eps if name == facts.eps else name
+        if (
+            renamed in rebuilt.defaults
+            and rebuilt.defaults[renamed] != default
+            and renamed not in (*arguments, *chosen)
+        ):
+            arguments[renamed] = default
+    if "num_features" in rebuilt.parameters and "num_features" not in arguments:  # one that finds it out by itself
+        arguments["num_features"] = CHOSEN_FEATURES
+        chosen.append("num_features")
     return LayerSpec(facts.rebuild_as or facts.name, arguments, tuple(chosen))
 
 

@@ -183,12 +183,15 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL206": {"trainable": False},
     "BNL208": {"trainable": False},
     "BNL210": {"trainable": False},
+    "BNL220": {"trainable": False},
+    "BNL221": {"trainable": False},
     "BNL301": {"track_running_stats": False},
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
     "BNL304": {"track_running_stats": False},
     "BNL307": {"track_running_stats": False},
     "BNL310": {"track_running_stats": False},
+    "BNL901": {"momentum": 0.1},
 }
 
 

@@ -20,7 +20,7 @@ TRANSPARENT_DECORATORS = frozenset(
         "tensorflow.function", "tensorflow.autograph.experimental.do_not_convert", "functools.wraps",
         "functools.lru_cache", "functools.cache", "staticmethod", "classmethod", "property", "abc.abstractmethod",
         "torch.jit.export", "torch.jit.ignore", "torch.jit.unused", "torch.compile", "torch.jit.script",
-        "typing.overload", "typing.final", *CONTEXT_MANAGERS,
+        "typing.overload", "typing.final", "tf1.contrib.add_arg_scope", *CONTEXT_MANAGERS,
     }
 )  # fmt: skip
 

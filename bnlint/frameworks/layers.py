@@ -1,7 +1,8 @@
 """The layers whose behaviour depends on the mode, and the momentum conventions.
 
 Signatures and defaults: PyTorch 2.13 (``torch/nn/modules/batchnorm.py``, ``dropout.py``), Keras 2.15 and 3.x
-(``layers/normalization/batch_normalization.py``), TensorFlow 1.15 (``tf.layers``, ``tf.contrib.layers``).
+(``layers/normalization/batch_normalization.py``), TensorFlow 1.15 (``tf.layers``, ``tf.contrib.layers``). Those of
+other frameworks are in ``others.py``.
 
 The *new-batch weight* ``a`` puts the conventions on one scale: the running statistics are updated as
 ``(1 - a) * running + a * batch``. PyTorch's momentum is ``a``; Keras's is ``1 - a``.
@@ -14,14 +15,21 @@ from dataclasses import dataclass, field
 
 Scalar = bool | int | float | str | None
 
+#: The two conventions: what a momentum weighs.
+NEW_BATCH = "new batch"
+OLD_STATISTICS = "old statistics"
+
 
 @dataclass(frozen=True)
 class LayerFacts:
     """A mode-dependent layer.
 
     ``kind`` is ``batchnorm``, ``instancenorm`` or ``dropout``. ``parameters`` are the positional parameters in
-    order; ``momentum`` and ``eps`` name the parameters of that meaning. ``rebuild_as`` is the layer that the
-    verifier builds in its place, where that is another one; both have the same momentum convention.
+    order; ``momentum`` and ``eps`` name the parameters of that meaning, and ``convention`` what the momentum is the
+    weight of. ``mode`` names the parameter of the call that chooses the mode, ``updates`` that which says where the
+    updates of the moving statistics go (both TensorFlow 1). ``unused`` are arguments, and values of theirs, with which
+    the momentum is never used. ``rebuild_as`` is the layer that the verifier builds in its place, where that is
+    another one.
     """
 
     name: str
@@ -32,10 +40,14 @@ class LayerFacts:
     momentum: str = ""
     eps: str = ""
     rebuild_as: str = ""
+    convention: str = OLD_STATISTICS
+    mode: str = ""
+    updates: str = ""
+    unused: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     def new_batch_weight(self, momentum: float) -> float:
         """The weight ``a`` of the new batch in the running statistics, for this layer's convention."""
-        return momentum if self.framework == "torch" else 1 - momentum
+        return momentum if self.convention == NEW_BATCH else 1 - momentum
 
     @property
     def short_name(self) -> str:
@@ -49,10 +61,21 @@ _TORCH_IN_DEFAULTS = {**_TORCH_BN_DEFAULTS, "affine": False, "track_running_stat
 _KERAS_BN = ("axis", "momentum", "epsilon", "center", "scale")
 _KERAS_BN_DEFAULTS = {"axis": -1, "momentum": 0.99, "epsilon": 1e-3, "center": True, "scale": True}
 _KERAS_BATCHNORM = "keras.layers.BatchNormalization"
+_TF1_LAYERS_BN = (
+    "inputs", *_KERAS_BN, "beta_initializer", "gamma_initializer", "moving_mean_initializer",
+    "moving_variance_initializer", "beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint",
+    "training", "trainable", "name", "reuse",
+)  # fmt: skip
+_TF1_CONTRIB_BN = (
+    "inputs", "decay", "center", "scale", "epsilon", "activation_fn", "param_initializers", "param_regularizers",
+    "updates_collections", "is_training", "reuse", "variables_collections", "outputs_collections", "trainable",
+    "batch_weights", "fused", "data_format", "zero_debias_moving_mean", "scope",
+)  # fmt: skip
 
 
 def _torch_norm(name: str, kind: str, parameters: tuple[str, ...], defaults: Mapping[str, Scalar]) -> LayerFacts:
-    return LayerFacts(f"torch.nn.{name}", "torch", kind, parameters, defaults, "momentum", "eps")
+    torch_name = f"torch.nn.{name}"
+    return LayerFacts(torch_name, "torch", kind, parameters, defaults, "momentum", "eps", convention=NEW_BATCH)
 
 
 def _dropout(name: str, parameters: tuple[str, ...], defaults: Mapping[str, Scalar]) -> LayerFacts:
@@ -71,6 +94,7 @@ _ALL = (
         "momentum",
         "eps",
         rebuild_as="torch.nn.BatchNorm2d",  # the same arithmetic on one device, without a process group
+        convention=NEW_BATCH,
     ),
     *(_torch_norm(f"InstanceNorm{n}d", "instancenorm", _TORCH_BN, _TORCH_IN_DEFAULTS) for n in (1, 2, 3)),
     *(
@@ -88,18 +112,20 @@ _ALL = (
     *(_dropout(f"keras.layers.SpatialDropout{n}D", ("rate",), {"rate": 0.5}) for n in (1, 2, 3)),
     _dropout("keras.layers.GaussianDropout", ("rate",), {"rate": 0.5}),
     LayerFacts(
-        "tf1.layers.batch_normalization", "keras", "batchnorm", ("inputs", *_KERAS_BN), _KERAS_BN_DEFAULTS,
-        "momentum", "epsilon", rebuild_as=_KERAS_BATCHNORM,
+        "tf1.layers.batch_normalization", "keras", "batchnorm", _TF1_LAYERS_BN,
+        {**_KERAS_BN_DEFAULTS, "training": False}, "momentum", "epsilon", rebuild_as=_KERAS_BATCHNORM, mode="training",
     ),
     LayerFacts(
         "tf1.contrib.batch_norm",
         "keras",
         "batchnorm",
-        ("inputs", "decay", "center", "scale", "epsilon"),
-        {"decay": 0.999, "center": True, "scale": False, "epsilon": 1e-3},
+        _TF1_CONTRIB_BN,
+        {"decay": 0.999, "center": True, "scale": False, "epsilon": 1e-3, "is_training": True},
         momentum="decay",
         eps="epsilon",
         rebuild_as=_KERAS_BATCHNORM,
+        mode="is_training",
+        updates="updates_collections",
     ),
 )  # fmt: skip
 

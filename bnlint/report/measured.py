@@ -90,6 +90,8 @@ _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     **_pair("output_change", "change of the input", share),
     **_pair("batches_counted", "batches counted"),
     **_pair("statistics_moved", "running statistics moved by"),
+    **_pair("statistics_change", "moving statistics moved by"),
+    "steps": ("training steps", number),
     **_pair("relative_drift", "drift of the running statistics", share),
     **_pair("statistics_distance", "distance of the running statistics", share),
     "batches_counted_by_tracing": ("batches counted by tracing", number),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
+from bnlint.frameworks.tf1 import may_gather_updates
 from bnlint.semantics.chains import ChainInterpreter
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.frames import Frame
@@ -64,6 +65,9 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
                 break
             except OutOfSteps:
                 interpreter.facts.complete = False
+    if interpreter.facts.train_steps:
+        texts = (scope.source.text for scope in interpreter.scopes.values())
+        interpreter.facts.gathers_updates = any(may_gather_updates(text) for text in texts)
     return interpreter.facts
 
 

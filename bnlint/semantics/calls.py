@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bnlint.frameworks.functions import TORCH_PARTS
+from bnlint.frameworks.tf1 import RUNNING_METHODS, TRAIN_STEP_METHODS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.keras_models import KerasModels
-from bnlint.semantics.state import ELEMENTS
 from bnlint.semantics.teaching import Lesson, name_of
 from bnlint.semantics.values import (
     NOTHING,
@@ -16,7 +16,6 @@ from bnlint.semantics.values import (
     Atom,
     BoundFunction,
     Class,
-    Constant,
     Function,
     Instance,
     Loader,
@@ -27,12 +26,9 @@ from bnlint.semantics.values import (
     PartMethod,
     Ref,
     Tensor,
-    Unknown,
     Value,
     VariableMethod,
-    as_default,
     constant,
-    instances,
     join,
 )
 
@@ -44,7 +40,14 @@ class Calls(KerasModels):
         callee = self.evaluate(node.func)
         if isinstance(node.func, (ir.Attr, ir.Name)):
             self.facts.named.add(node.func.name if isinstance(node.func, ir.Attr) else node.func.id)
-        return self.call_value(callee, self._arguments(node), node)
+        arguments = self._arguments(node)
+        value = self.call_value(callee, arguments, node)
+        if isinstance(node.func, ir.Attr) and node.args:
+            if node.func.name in TRAIN_STEP_METHODS and not any(isinstance(atom, Ref) for atom in callee):
+                return value | self.train_step(node)
+            if node.func.name in RUNNING_METHODS:
+                self.run_operations(node, arguments)
+        return value
 
     def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value:
         found: Value = NOTHING
@@ -63,17 +66,10 @@ class Calls(KerasModels):
             value = self.evaluate(arg.value)
             doubtful |= self.doubtful_in(value) | self.parts_taken(value)
             if arg.star == "**":
-                mappings = [atom for atom in instances(value) if atom.kind == "builtins.dict"]
-                others = value - frozenset(mappings) - {Constant(None), Constant(None, from_default=True)}
-                if len(mappings) == 1 and all(isinstance(atom, Unknown) for atom in others):
-                    for name, held in self.field_values(mappings[0]):
-                        if name != ELEMENTS:
-                            keywords.append((name.strip("'"), as_default(held) | UNKNOWN if others else held))
-                        else:
-                            spread |= held | UNKNOWN
-                    spread |= UNKNOWN if others else NOTHING
-                else:
-                    spread |= value | UNKNOWN
+                unpacked, written, more = self.unpacked(value)
+                keywords += unpacked
+                keyword_nodes += written
+                spread |= more
             elif arg.star == "*" and (items := self.items(value)) is not None:
                 positional += items
                 nodes += [ir.Opaque()] * len(items)
@@ -98,6 +94,7 @@ class Calls(KerasModels):
             return self._call_taught(atom, lesson, arguments, node)
         match atom:
             case Function():
+                arguments = self.with_defaults(atom, arguments)
                 return self.run_function(atom, None, arguments, node)
             case BoundFunction(function=function, receiver=receiver):
                 return self.run_function(function, receiver, arguments, node)
@@ -149,7 +146,7 @@ class Calls(KerasModels):
         if lesson.kind == "layer":
             return self.call_library(lesson.layers[0], arguments, node)
         if lesson.kind == "model":
-            return self.build_model_of_library(name_of(atom), lesson.layers, node)
+            return self.build_model_of_library(name_of(atom), lesson.layers, arguments, node)
         self.call_unknown(arguments, node)
         if isinstance(atom, BoundFunction) and atom.receiver is not None:
             self.forget_modes(frozenset({atom.receiver}))

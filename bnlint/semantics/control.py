@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bnlint.finding import TraceStep
 from bnlint.frameworks import functions as known
+from bnlint.frameworks.tf1 import CONTROL_DEPENDENCIES
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import names_in
 from bnlint.semantics.frames import Context
@@ -15,6 +16,7 @@ from bnlint.semantics.tests import Tests, words_tested
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
+    Defaults,
     Function,
     Ref,
     Tape,
@@ -184,7 +186,7 @@ class Control(Tests):
             managers.append((item, value))
             entered = self._call_special("__enter__", item, value)
             if target is not None:
-                self.assign_target(target, value if any(isinstance(atom, Tape) for atom in value) else entered)
+                self.assign_target(target, value if any(isinstance(a, (Tape, Defaults)) for a in value) else entered)
         self.run_block(node.body)
         for item, value in reversed(managers):
             self._call_special("__exit__", item, value)
@@ -218,6 +220,11 @@ class Control(Tests):
             self.contexts = (*self.contexts, Context(kind, TraceStep(at, "gradients switched off here")))
         elif any(isinstance(atom, Tape) for atom in value):
             self.contexts = (*self.contexts, Context("tape", TraceStep(at, "recorded by this tape")))
+        else:
+            operations = self.evaluate(item.args[0].value) if isinstance(item, ir.Call) and item.args else NOTHING
+            self.enter_graph_context(
+                names, operations if names & CONTROL_DEPENDENCIES else value, TraceStep(at, "here")
+            )
 
     def _try(self, node: ir.Try) -> None:
         assert self.state is not None

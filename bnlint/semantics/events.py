@@ -158,12 +158,28 @@ class Forward:
 
 @dataclass(eq=False)
 class LayerBuilt:
-    """A mode-dependent layer is constructed. ``call`` is the expression; values are joined over the passes."""
+    """A mode-dependent layer is constructed. ``call`` is the expression; values are joined over the passes.
+
+    For a layer of TensorFlow 1, whose call chooses the mode, ``flag`` is a parameter of the functions around that tells
+    whether this is training and that no test reads, and ``tested`` whether a test around tells that.
+    """
 
     location: Location
     instance: Instance
     call: ir.Call
     where: Surroundings
+    flag: str = ""
+    tested: bool = False
+
+
+@dataclass(eq=False)
+class TrainStepBuilt:
+    """TensorFlow 1: an optimiser's ``minimize`` or ``apply_gradients`` makes the operation that changes the weights,
+    which a session runs at ``run_at``."""
+
+    location: Location
+    where: Surroundings
+    run_at: TraceStep | None = None
 
 
 @dataclass(eq=False)
@@ -504,6 +520,8 @@ class FileFacts:
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
     step. ``modes_saved`` are modules whose ``training`` is kept in a variable, with the calls that lead there.
     ``sets_eps`` tells that the eps of some layer is set after its construction.
+    ``other_layers`` are those of frameworks that are neither PyTorch nor Keras. ``gathers_updates`` tells, where there
+    are ``train_steps``, that a file looked at may take the updates of moving statistics out of their collection.
     ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
     ``applied`` and ``input_shapes`` (without the batch, None for what is not written out) are there for rules that
     follow chains of layers.
@@ -516,6 +534,9 @@ class FileFacts:
     complete: bool = True
     forwards: list[Forward] = field(default_factory=list)
     layers: list[LayerBuilt] = field(default_factory=list)
+    other_layers: list[LayerBuilt] = field(default_factory=list)
+    train_steps: list[TrainStepBuilt] = field(default_factory=list)
+    gathers_updates: bool = False
     momentum_sets: list[MomentumSet] = field(default_factory=list)
     weights_ordered: list[WeightsOrdered] = field(default_factory=list)
     variances_carried: list[VarianceCarried] = field(default_factory=list)

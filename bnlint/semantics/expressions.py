@@ -230,6 +230,8 @@ class Expressions(Names):
             known, name = only_constant(self.evaluate(key)) if key is not None else (False, None)
             if known:
                 self.set_field(mapping, repr(name), value)
+                # Without its place: it is read where the dict is unpacked, perhaps in another file.
+                self.entries[mapping, repr(name)] = ir.Const(item.value) if isinstance(item, ir.Const) else item
             elif key is None and len(instances(value)) == len(value) == 1:
                 for field_name, held in list(self.field_values(instances(value)[0])):
                     self.set_field(mapping, field_name, held)

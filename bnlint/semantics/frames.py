@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bnlint.finding import TraceStep
 from bnlint.semantics.state import State
 from bnlint.semantics.values import (
+    NOTHING,
     Function,
     Instance,
     Mystery,
@@ -75,7 +76,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Context:
-    """A ``with`` block or decorator in force: ``no_grad``, ``grad`` or ``tape``."""
+    """A ``with`` block or decorator in force: ``no_grad``, ``grad``, ``tape``, or of TensorFlow 1 ``defaults`` and
+    ``after``, with the defaults or operations ``held``."""
 
     kind: str
     step: TraceStep
+    held: Value = NOTHING

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
 from bnlint.frameworks import functions as known
 from bnlint.frameworks.catalogue import ANY, layers_of
-from bnlint.frameworks.layers import LAYERS, LayerFacts
+from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import framework_of
-from bnlint.semantics import events, ir
+from bnlint.frameworks.others import other_layer
+from bnlint.frameworks.tf1 import JOINING
+from bnlint.semantics import ir
 from bnlint.semantics.arguments import NONE_GIVEN, Arguments
-from bnlint.semantics.objects import Objects
+from bnlint.semantics.building import Building
 from bnlint.semantics.state import UNKNOWN_MODE, Mode
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
-    Class,
     Instance,
-    Mystery,
     Part,
     Partial,
     Ref,
@@ -36,21 +35,26 @@ from bnlint.semantics.values import (
 )
 
 
-class Libraries(Objects):
+class Libraries(Building):
     """Adds what imported and built-in functions do."""
 
-    @abstractmethod
-    def call_value(self, callee: Value, arguments: Arguments, node: ir.Call) -> Value: ...
-
     def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
-        if name in LAYERS:
-            return self._build_layer(name, arguments, node)
+        if name.startswith("tf1."):
+            built = self.call_contrib(name, arguments, node)
+            if built is not None:
+                return built
+        elif name in LAYERS:
+            return self.build_layer(name, arguments, node)
+        elif other_layer(name) is not None:
+            self.note_other_layer(name, arguments, node)
         if name == known.AMP_INITIALIZE and len(arguments.positional) == 2:  # the model and the optimiser, as they are
             return frozenset({Tuple(arguments.positional)})
         if name in known.WRAPPERS or name == known.AMP_INITIALIZE:
             return arguments.at(0) or arguments.get("module") or arguments.get("model") or UNKNOWN
         if name in known.TORCH_CONTAINERS or name in known.KERAS_MODELS:
             return self._build_container(name, arguments, node)
+        if name in JOINING and (steps := self.joined_steps(arguments)):
+            return steps | UNKNOWN
         if name in known.SYMBOLIC_INPUTS:
             return frozenset({Tensor("symbolic")})
         if name in known.TENSOR_MAKERS:
@@ -90,11 +94,7 @@ class Libraries(Objects):
             return frozenset({model})
         owned = self._model_of_library(name, arguments)
         if owned is not None:
-            models = self.build_model_of_library(name, owned, node)
-            given = {str(place): value for place, value in enumerate(arguments.positional)}
-            for built in instances(models):
-                built.arguments = {**given, **dict(arguments.keywords)}
-            return models
+            return self.build_model_of_library(name, owned, arguments, node)
         if layers_of(name) is not None:  # a model, but not with its usual layers
             return self.unknown_result(node)
         if name == "copy.deepcopy":
@@ -129,10 +129,12 @@ class Libraries(Objects):
                 owned = tuple(kind for kind in owned or () if LAYERS[kind].kind != "dropout") or None
         return owned
 
-    def build_model_of_library(self, name: str, owned: tuple[str, ...], node: ir.Call) -> Value:
+    def build_model_of_library(self, name: str, owned: tuple[str, ...], arguments: Arguments, node: ir.Call) -> Value:
         """A model that holds these kinds of layers."""
         framework = "keras" if name.startswith("keras.") or any(its.startswith("keras.") for its in owned) else "torch"
         model = self.new_object(node, name, node.span, framework=framework)[0]
+        given = {str(place): value for place, value in enumerate(arguments.positional)}
+        model.arguments = {**given, **dict(arguments.keywords)}
         layers = frozenset(self.new_object(node, kind, node.span, framework=framework)[0] for kind in owned)
         if layers:  # of some model of a family, they are what most of its models have
             self.add_elements(model, layers, layers if name.endswith(ANY) else NOTHING)
@@ -166,49 +168,6 @@ class Libraries(Objects):
             )
             self.set_field(copy, name, inner)
         return copy
-
-    def _build_layer(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
-        facts = LAYERS[name]
-        layer, first = self.new_object(node, name, node.span, framework=facts.framework)
-        self._give_arguments(layer, facts, arguments, first)
-        if first:
-            self.facts.layers.append(events.LayerBuilt(self.location(node.span), layer, node, self.surroundings()))
-        if name.startswith("tf1."):  # one call builds the layer and applies it
-            return frozenset({Tensor("symbolic", through=frozenset({layer}))})
-        return frozenset({layer})
-
-    def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
-        if name == "__init__" and isinstance(owner, Instance) and owner.cls is not None and owner.kind in LAYERS:
-            self._initialise_layer(owner, owner.cls, arguments, node)
-        return super().inherited_method(owner, name, arguments, node)
-
-    def _initialise_layer(self, owner: Instance, cls: Class, arguments: Arguments, node: ir.Call) -> None:
-        """``super().__init__(64, momentum=0.1)`` in a class of the project that is derived from a layer."""
-        if not cls.library_bases() & {owner.kind} or cls.has_unknown_base:
-            return
-        key, event = self.event(node, events.LayerBuilt, id(owner))
-        self._give_arguments(owner, LAYERS[owner.kind], arguments, event is None)
-        # What its own forward() makes of the arguments is its affair.
-        own = any(method in ancestor.attributes for ancestor in cls.ancestors() for method in ("forward", "call"))
-        if event is None and not own:
-            event = events.LayerBuilt(self.location(node.span), owner, node, self.surroundings())
-            self.remember(key, event)
-            self.facts.layers.append(event)
-
-    @staticmethod
-    def _give_arguments(layer: Instance, facts: LayerFacts, arguments: Arguments, first: bool) -> None:
-        bound: dict[str, Value] = dict(zip(facts.parameters, arguments.positional, strict=False))
-        nodes: dict[str, ir.Expr] = dict(zip(facts.parameters, arguments.positional_nodes, strict=False))
-        positional = frozenset(bound)
-        bound.update(arguments.keywords)
-        nodes.update(arguments.keyword_nodes)
-        if arguments.spread:  # anything not written out may have been passed
-            bound.update({p: UNKNOWN for p in facts.parameters if p not in bound})
-        for parameter, value in bound.items():
-            previous = layer.arguments.get(parameter)
-            default = frozenset() if first else previous or NOTHING
-            layer.arguments[parameter] = value | default
-        layer.positional, layer.argument_nodes = positional, nodes
 
     def _default_of_field(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         """``field(default=0.1)``, ``field(default_factory=dict)``."""

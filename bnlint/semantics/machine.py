@@ -78,6 +78,7 @@ class Machine(ABC):
         self.statement: ir.Stmt | None = None
         self.block: Span | None = None
         self.fields: dict[Atom, dict[str, None]] = {}  # an ordered set per object
+        self.entries: dict[tuple[Instance, str], ir.Expr] = {}  # of dicts that are written out
         self._events: dict[Key, object] = {}
 
     @abstractmethod

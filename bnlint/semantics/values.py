@@ -266,6 +266,22 @@ class Trait(Atom):
 
 
 @dataclass(frozen=True, slots=True)
+class Defaults(Atom):
+    """An ``arg_scope`` of TensorFlow 1: by functions, the arguments that their calls get where these give none, inner
+    scopes last. ``anything`` tells that it may hold more."""
+
+    entries: tuple[tuple[Value, tuple[tuple[str, Value, Any], ...]], ...]
+    anything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStep(Atom):
+    """The operation of TensorFlow 1 that changes the weights, with the event of its making."""
+
+    event: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Tape(Atom):
     location: Location
 

@@ -38,6 +38,8 @@ def why_same(facts: Facts) -> str:
         return "no running statistics: "
     if facts.get("p") == 0:
         return "p = 0: "
+    if facts.get("trainable") is False:
+        return "the layer is frozen: "
     return ""
 
 

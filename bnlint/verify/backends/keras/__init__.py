@@ -16,6 +16,7 @@ from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.keras import (
+    always_training,
     axis_layout,
     bias_gradient,
     degenerate_momentum,
@@ -25,6 +26,7 @@ from bnlint.verify.backends.keras import (
     momentum_memory,
     tape_step,
     training_literal,
+    update_ops,
     weights_order,
 )
 from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
@@ -42,6 +44,8 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
     "training-literal": training_literal.measure,
     "degenerate-momentum": degenerate_momentum.measure,
     "weights-order": weights_order.measure,
+    "always-training": always_training.measure,
+    "update-ops": update_ops.measure,
 }
 
 

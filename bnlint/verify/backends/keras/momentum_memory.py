@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
-from bnlint.verify.backends.keras.rebuilt import Array, Layer, Rebuilt, call, normal, np, numpy, relative
+from bnlint.verify.backends.keras.rebuilt import Array, Rebuilt, call, converged, normal, np, numpy, relative
 from bnlint.verify.fixture import plain
 
 #: A call costs over a millisecond, so there are fewer batches than for torch, and more channels instead.
@@ -22,11 +22,11 @@ def measure(rebuilt: Rebuilt, options: Options) -> Facts:
     wide = _wide(rebuilt)
     test = wide.input()
     rng = np.random.default_rng(fixture.SEED + 1)
-    layer = _converged(wide.fresh())
+    layer = converged(wide.fresh())
     momentum = float(layer.momentum)
     # With momentum 0 the converted layer would stay at the true statistics that it is given here.
-    converted = _converged(wide.fresh(momentum=1 - momentum)) if momentum else None
-    ideal = call(_converged(wide.fresh()), test, training=False)
+    converted = converged(wide.fresh(momentum=1 - momentum)) if momentum else None
+    ideal = call(converged(wide.fresh()), test, training=False)
     others = tuple(axis for axis in range(test.ndim) if axis != wide.axis % test.ndim)
     means, batch_means, errors, converted_errors = [], [], [], []
     for index in range(MEMORY_BATCHES):
@@ -60,12 +60,6 @@ def _wide(rebuilt: Rebuilt) -> Rebuilt:
     wide = Rebuilt(rebuilt.spec, features=MEMORY_CHANNELS)
     wide.shape = wide.shape_of(MEMORY_CHANNELS, 1)
     return wide
-
-
-def _converged(layer: Layer) -> Layer:
-    layer.moving_mean.assign(np.full(layer.moving_mean.shape, fixture.INPUT_MEAN, "float32"))
-    layer.moving_variance.assign(np.full(layer.moving_variance.shape, fixture.INPUT_SD**2, "float32"))
-    return layer
 
 
 def _noise(samples: list[Array]) -> float:

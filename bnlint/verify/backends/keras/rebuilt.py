@@ -104,3 +104,10 @@ def relative(actual: Array, reference: Array) -> float:
     difference = float(np.linalg.norm((actual - reference).ravel()))
     norm = float(np.linalg.norm(reference.ravel()))
     return difference / norm if norm else (0.0 if difference == 0 else math.inf)
+
+
+def converged(layer: Layer) -> Layer:
+    """The layer with statistics that fit the data it is given here."""
+    layer.moving_mean.assign(np.full(layer.moving_mean.shape, fixture.INPUT_MEAN, "float32"))
+    layer.moving_variance.assign(np.full(layer.moving_variance.shape, fixture.INPUT_SD**2, "float32"))
+    return layer
