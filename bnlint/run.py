@@ -34,11 +34,13 @@ def run(
     settings: Settings,
     *,
     verify: bool = False,
+    plots: bool = False,
     use_cache: bool = True,
     jobs: int = 1,
     progress: Progress = lambda activity, done, total: None,
 ) -> Report:
-    """Lint paths or standard input with at most ``jobs`` processes, and verify what is found if asked to.
+    """Lint paths or standard input with at most ``jobs`` processes, and verify what is found if asked to, with
+    ``plots`` for a report that shows them.
 
     ``progress`` hears what is being done and how many of how many items are done. Raises ``UsageError`` for settings
     that name what is no rule, and for rules that cannot be loaded.
@@ -61,7 +63,7 @@ def run(
             progress("linting", done, len(files))
     if verify and findings:
         progress("verifying", 0, len(findings))
-        findings, problems = _verify(findings, settings.device)
+        findings, problems = _verify(findings, settings, plots, use_cache)
         diagnostics += problems
     return Report(
         findings=tuple(sorted(findings, key=lambda finding: finding.sort_key)),
@@ -116,13 +118,18 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
                 yield 1, result.findings, result.diagnostics
 
 
-def _verify(findings: list[Finding], device: str) -> tuple[list[Finding], list[Diagnostic]]:
-    from bnlint.engine import internal_error
+def _verify(
+    findings: list[Finding], settings: Settings, plots: bool, use_cache: bool
+) -> tuple[list[Finding], list[Diagnostic]]:
+    from bnlint.cache import ResultCache
     from bnlint.verify import verify
 
     try:
-        return verify(findings, device=device), []
+        with ResultCache.open(settings.root) if use_cache else ResultCache() as cache:
+            return verify(findings, device=settings.device, plots=plots, cache=cache), []
     except Exception as error:
+        from bnlint.engine import internal_error
+
         return findings, [internal_error("", "verifying", error)]
 
 

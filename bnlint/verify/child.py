@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,31 +68,36 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return
     known: dict[str, Facts] = {}
     for index, data in enumerate(request["experiments"]):
-        yield {"index": index, **_answer(backend, Experiment.from_json(data), known)}
+        yield {"index": index, **_answer(backend, Experiment.from_json(data), known, request["plots"])}
 
 
-def _answer(backend: Backend, experiment: Experiment, known: dict[str, Facts]) -> dict[str, Any]:
+def _answer(backend: Backend, experiment: Experiment, known: dict[str, Facts], plots: bool = False) -> dict[str, Any]:
     """Measure each layer once per question (``known``), and the source's own input if it is given."""
     layers = []
     for layer in experiment.layers:
         key = json.dumps([experiment.kind, experiment.options, layer.kind, layer.arguments, layer.chosen])
         if key not in known:
             known[key] = _measured(backend, experiment, layer)
+            if plots and "error" not in known[key]:
+                known[key]["plots"] = _plots(backend, experiment, layer, "cpu" if "fallback" in known[key] else "")
         layers.append(known[key])
     outputs: Facts = {}
     if experiment.input is not None and len(experiment.layers) == 1 and "error" not in layers[0]:
         outputs = _measured(backend, experiment, experiment.layers[0], on_source=True)
+    passing = any(facts.pop("passing", False) for facts in [*map(dict, layers), outputs])
     fallback = next((facts["fallback"] for facts in [*layers, outputs] if "fallback" in facts), "")
     return {
         "layers": layers,
         "outputs": outputs,
         "device": "cpu" if fallback else backend.device,
         "fallback": fallback,
+        "passing": passing,
         "versions": backend.versions,
     }
 
 
 def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_source: bool = False) -> Facts:
+    from bnlint.verify.backends import CannotMeasure
     from bnlint.verify.fixture import describe
 
     def facts_on(device: str) -> Facts:
@@ -111,7 +117,18 @@ def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_sou
                 raise
         return {**facts_on("cpu"), "fallback": f"out of memory on {backend.device}, measured on the CPU"}
     except Exception as error:  # whatever it is, it is reported
-        return {"layer": describe(layer.kind, layer.arguments), "error": _reason(error)}
+        # What a framework raises on the CPU it raises again; on another device it may have been busy.
+        known = (CannotMeasure, TypeError, ValueError, *((RuntimeError,) if backend.device == "cpu" else ()))
+        passing = backend.is_out_of_memory(error) or not isinstance(error, known)
+        return {"layer": describe(layer.kind, layer.arguments), "error": _reason(error), "passing": passing}
+
+
+def _plots(backend: Backend, experiment: Experiment, layer: LayerSpec, device: str) -> list[dict[str, Any]]:
+    """Pictures for a report; the verdict does not hang on them."""
+    try:
+        return [asdict(plot) for plot in backend.plots(experiment, layer, device or backend.device)]
+    except Exception:  # what went wrong would have gone wrong in the measurement too, or is of no weight
+        return []
 
 
 def _reason(error: Exception) -> str:

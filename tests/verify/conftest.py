@@ -9,7 +9,7 @@ import pytest
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec, Scalar
 from bnlint.finding import Confidence, Finding, Location, Severity, Verification
-from bnlint.verify import runner, verify
+from bnlint.verify import TIME_LIMIT, runner, verify
 
 
 def layer(kind: str, *chosen: str, **arguments: Scalar) -> LayerSpec:
@@ -33,8 +33,10 @@ def finding(its: Experiment | None, path: str = "model.py") -> Finding:
     return Finding(where, "BNL001", "test", "message", Severity.WARNING, Confidence.CERTAIN, experiment=its)
 
 
-def answers(experiments: Sequence[Experiment], device: str = "cpu", **settings: float) -> list[Verification]:
-    verified = verify([finding(one) for one in experiments], device, **settings)
+def answers(
+    experiments: Sequence[Experiment], device: str = "cpu", time_limit: float = TIME_LIMIT
+) -> list[Verification]:
+    verified = verify([finding(one) for one in experiments], device, time_limit)
     return [one.verification for one in verified if one.verification is not None]
 
 

@@ -20,7 +20,7 @@ import pytest
 import bnlint
 from bnlint.errors import UsageError
 from bnlint.experiment import Experiment
-from bnlint.finding import Finding, Verdict, Verification
+from bnlint.finding import Finding, Plot, Verdict, Verification
 from bnlint.verify import DEVICES, runner, verify
 from bnlint.verify.importing import isolated_path
 from bnlint.verify.plan import plan
@@ -35,6 +35,7 @@ ANSWER = {
     "outputs": {},
     "device": "cpu",
     "fallback": "",
+    "passing": False,
     "versions": {},
 }
 
@@ -314,6 +315,9 @@ def test_running_out_of_memory_falls_back_to_the_cpu(torch_experiments: Mapping[
         def outputs(self, kind: str, layer: Any, source: Any, device: str) -> dict[str, Any]:
             return {}
 
+        def plots(self, experiment: Experiment, layer: Any, device: str) -> list[Plot]:
+            return []
+
         def is_out_of_memory(self, error: BaseException) -> bool:
             return isinstance(error, MemoryError)
 
@@ -324,3 +328,4 @@ def test_running_out_of_memory_falls_back_to_the_cpu(torch_experiments: Mapping[
     assert judged.device == "cpu"
     assert "out of memory on cuda" in judged.reason
     assert "fallback" not in judged.measurements
+    assert not runner._lasts(answer)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec, Scalar
+from bnlint.finding import Plot
 
 #: What is known about one layer after measuring: plain numbers, strings and lists.
 Facts = dict[str, Any]
@@ -34,6 +35,9 @@ class Backend(Protocol):
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         """What a fresh layer makes of the source's own input."""
+
+    def plots(self, experiment: Experiment, layer: LayerSpec, device: str) -> list[Plot]:
+        """Curves that show what the experiment is about; none where a picture would not say more."""
 
     def is_out_of_memory(self, error: BaseException) -> bool: ...
 

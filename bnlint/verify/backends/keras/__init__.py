@@ -13,9 +13,10 @@ from importlib import import_module
 from typing import Any
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
+from bnlint.finding import Plot
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
-from bnlint.verify.backends.keras import inference_gap, momentum_memory, tape_step
+from bnlint.verify.backends.keras import inference_gap, momentum_memory, plots, tape_step
 from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
 from bnlint.verify.fixture import plain
 
@@ -57,9 +58,15 @@ class KerasBackend:
                     facts[f"output_{name}_spread"] = plain(spread)
         return facts
 
+    def plots(self, experiment: Experiment, layer: LayerSpec, device: str) -> list[Plot]:
+        with _scope(device):
+            return plots.plots(experiment.kind, layer)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            return True
         text = str(error)
-        return type(error).__name__ == "ResourceExhaustedError" or "out of memory" in text or "OOM" in text
+        return any(words in text for words in ("out of memory", "OOM", "not enough memory", "can't allocate memory"))
 
 
 def open_backend(device: str) -> KerasBackend:

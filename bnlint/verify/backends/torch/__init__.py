@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
+from bnlint.finding import Plot
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
@@ -24,6 +25,7 @@ from bnlint.verify.backends.torch import (
     mode_in_forward,
     mode_override,
     momentum_memory,
+    plots,
     second_epoch,
     swa_buffers,
     trace_parity,
@@ -83,8 +85,15 @@ class TorchBackend:
                     facts[f"output_{mode}_spread"] = plain(spread)
         return facts
 
+    def plots(self, experiment: Experiment, layer: LayerSpec, device: str) -> list[Plot]:
+        with torch.no_grad():
+            return plots.plots(experiment.kind, layer, device)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
+        if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+            return True
+        text = str(error)
+        return any(words in text for words in ("out of memory", "not enough memory", "can't allocate memory"))
 
 
 def open_backend(device: str) -> TorchBackend:
