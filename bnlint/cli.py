@@ -23,8 +23,9 @@ PROGRESS_AFTER = 1.0
 _EPILOG = """\
 exit status:
   0  nothing found (with --verify: nothing that was not refuted)
-  1  findings
-  2  could not run: wrong usage, or a file or path that could not be analysed
+  1  findings (with --verify: confirmed or inconclusive ones)
+  2  could not run: wrong usage, or a file or path that could not be analysed (with --verify-strict: or a finding
+     that could not be decided, also where --exit-zero forgives findings)
 
 What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
 exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
@@ -91,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="rebuild the flagged layers and measure the effect; runs none of the linted code",
     )
+    verifier.add_argument(
+        "--verify-strict",
+        action="store_true",
+        help="the same, and inconclusive findings make the exit status 2: something could not be measured",
+    )
     verifier.add_argument("--device", help="where to measure: auto (default), cpu, cuda, mps")
     output = parser.add_argument_group("output")
     output.add_argument("--format", help="text (default) or json")
@@ -122,7 +128,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     report = _lint(options, settings)
     write(report, settings.format, sys.stdout)
-    if report.diagnostics:
+    if report.diagnostics or (options.verify_strict and _undecided(report)):
         return 2
     return 0 if options.exit_zero or not _standing(report) else 1
 
@@ -171,7 +177,7 @@ def _lint(options: argparse.Namespace, settings: Settings) -> Report:
         return run(
             inputs,
             settings,
-            verify=options.verify,
+            verify=options.verify or options.verify_strict,
             use_cache=not options.no_cache,
             jobs=jobs,
             progress=progress,
@@ -197,6 +203,21 @@ def _standing(report: Report) -> bool:
         finding.verification is None or finding.verification.verdict is not Verdict.REFUTED
         for finding in report.findings
     )
+
+
+def _undecided(report: Report) -> bool:
+    """Whether there is a finding without a verdict; if so, standard error says how many there are."""
+    if not report.findings:
+        return False
+    from bnlint.finding import Verdict
+
+    decided = (Verdict.CONFIRMED, Verdict.REFUTED)
+    verifications = [finding.verification for finding in report.findings]
+    count = sum(its is None or its.verdict not in decided for its in verifications)
+    if count:
+        findings = "1 finding" if count == 1 else f"{count} findings"
+        print(f"bnlint: {findings} could not be decided (--verify-strict); the report says why", file=sys.stderr)
+    return count > 0
 
 
 @contextmanager
