@@ -99,7 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verifier.add_argument("--device", help="where to measure: auto (default), cpu, cuda, mps")
     output = parser.add_argument_group("output")
-    output.add_argument("--format", help="text (default) or json")
+    output.add_argument("--format", help="text (default), json or html")
+    output.add_argument("--html", metavar="FILE", help="also write the report as a page, with plots if verified")
     output.add_argument("--exit-zero", action="store_true", help="findings do not make the exit status 1")
     parser.add_argument("--stdin-filename", metavar="PATH", help="the path to show for standard input")
     parser.add_argument(
@@ -126,11 +127,25 @@ def _run(options: argparse.Namespace) -> int:
     from bnlint.report import write
 
     settings = _settings(options)
+    if options.html is not None and not os.path.isdir(os.path.dirname(options.html) or "."):
+        raise UsageError(f"--html: there is no folder {os.path.dirname(options.html)!r}; make it first")
     report = _lint(options, settings)
+    if options.html is not None:
+        _write_page(report, options.html)
     write(report, settings.format, sys.stdout)
     if report.diagnostics or (options.verify_strict and _undecided(report)):
         return 2
     return 0 if options.exit_zero or not _standing(report) else 1
+
+
+def _write_page(report: Report, path: str) -> None:
+    from bnlint.report import write
+
+    try:
+        with open(path, "w", encoding="ascii") as stream:
+            write(report, "html", stream)
+    except OSError as error:
+        raise UsageError(f"--html: {path} cannot be written: {error.strerror}; choose another file") from error
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -178,6 +193,7 @@ def _lint(options: argparse.Namespace, settings: Settings) -> Report:
             inputs,
             settings,
             verify=options.verify or options.verify_strict,
+            plots=options.html is not None or settings.format == "html",
             use_cache=not options.no_cache,
             jobs=jobs,
             progress=progress,

@@ -34,6 +34,7 @@ def _memory(rebuilt: Rebuilt) -> Plot:
     curves = []
     for name, layer in layers.items():
         rng = np.random.default_rng(fixture.SEED + 1)
+        layer.moving_mean.assign(np.full(layer.moving_mean.shape, fixture.INPUT_MEAN, "float32"))
         means = []
         for _ in range(BATCHES):
             layer(normal(rng, shape), training=True)
@@ -41,7 +42,8 @@ def _memory(rebuilt: Rebuilt) -> Plot:
         curves.append(Curve(name, tuple(means)))
     true = Curve("true mean", (fixture.INPUT_MEAN,))
     numbers = tuple(float(number) for number in range(1, BATCHES + 1))
-    return Plot("Moving mean of one channel", "batch", "moving mean", numbers, tuple(curves), reference=true)
+    title = "Moving mean of one channel, begun at the true mean"
+    return Plot(title, "batch", "moving mean", numbers, tuple(curves), reference=true)
 
 
 def _distribution(rebuilt: Rebuilt) -> Plot:

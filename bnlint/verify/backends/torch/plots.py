@@ -45,7 +45,10 @@ def plots(kind: str, spec: LayerSpec, device: str) -> list[Plot]:
 
 
 def _memory(rebuilt: Rebuilt) -> list[Plot]:
-    """The first channel's running mean over batches, for the momentum in the source and for one minus that."""
+    """The first channel's running mean over batches, for the momentum in the source and for one minus that.
+
+    It begins at the true mean, so that its noise is seen and not its way from 0.
+    """
     if rebuilt.fresh().running_mean is None:
         return []
     rebuilt.spatial = (1,) * len(rebuilt.spatial)
@@ -55,6 +58,7 @@ def _memory(rebuilt: Rebuilt) -> list[Plot]:
         layers[f"momentum={plain(1 - momentum):g}"] = rebuilt.fresh(momentum=1 - momentum)
     curves = []
     for name, layer in layers.items():
+        layer.running_mean.fill_(fixture.INPUT_MEAN)
         means = []
         for batch in rebuilt.batches(MEMORY_BATCHES):
             layer(batch)
@@ -62,7 +66,16 @@ def _memory(rebuilt: Rebuilt) -> list[Plot]:
         curves.append(Curve(name, tuple(means)))
     true = Curve("true mean", (fixture.INPUT_MEAN,))
     numbers = tuple(float(number) for number in range(1, MEMORY_BATCHES + 1))
-    return [Plot("Running mean of one channel", "batch", "running mean", numbers, tuple(curves), reference=true)]
+    return [
+        Plot(
+            "Running mean of one channel, begun at the true mean",
+            "batch",
+            "running mean",
+            numbers,
+            tuple(curves),
+            reference=true,
+        )
+    ]
 
 
 def _distribution(rebuilt: Rebuilt) -> Plot:
