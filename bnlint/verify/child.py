@@ -12,7 +12,8 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds after the parent's own limit at which an orphaned child ends itself.
 GRACE = 15.0
+#: Layers of one kind of experiment below which they are measured one by one.
+FEW = 3
 
 
 def main() -> None:
@@ -66,16 +69,41 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     except Exception as error:  # whatever it is, it is reported
         yield {"failed": f"{request['framework']} is installed but cannot be imported: {one_line(error)}"}
         return
+    experiments = [Experiment.from_json(data) for data in request["experiments"]]
+    known = {} if request["plots"] else _known_together(backend, experiments)
+    for index, experiment in enumerate(experiments):
+        yield {"index": index, **_answer(backend, experiment, known, request["plots"])}
+
+
+def _known_together(backend: Backend, experiments: Sequence[Experiment]) -> dict[str, Facts]:
+    """What can be measured for many layers at once. Whatever goes wrong here is met again by one of them alone."""
+    from bnlint.verify.fixture import describe
+
+    kinds: dict[str, dict[str, LayerSpec]] = {}
+    for experiment in experiments:
+        for layer in experiment.layers:
+            kinds.setdefault(experiment.kind, {})[_question(experiment, layer)] = layer
     known: dict[str, Facts] = {}
-    for index, data in enumerate(request["experiments"]):
-        yield {"index": index, **_answer(backend, Experiment.from_json(data), known, request["plots"])}
+    for kind, layers in kinds.items():
+        if len(layers) < FEW:
+            continue
+        with suppress(Exception):
+            measured = backend.measure_together(kind, list(layers.values()), backend.device)
+            for (question, layer), facts in zip(layers.items(), measured, strict=True):
+                if facts is not None:
+                    known[question] = {"layer": describe(layer.kind, layer.arguments), **facts}
+    return known
+
+
+def _question(experiment: Experiment, layer: LayerSpec) -> str:
+    return json.dumps([experiment.kind, experiment.options, layer.kind, layer.arguments, layer.chosen])
 
 
 def _answer(backend: Backend, experiment: Experiment, known: dict[str, Facts], plots: bool = False) -> dict[str, Any]:
     """Measure each layer once per question (``known``), and the source's own input if it is given."""
     layers = []
     for layer in experiment.layers:
-        key = json.dumps([experiment.kind, experiment.options, layer.kind, layer.arguments, layer.chosen])
+        key = _question(experiment, layer)
         if key not in known:
             known[key] = _measured(backend, experiment, layer)
             if plots and "error" not in known[key]:

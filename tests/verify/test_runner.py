@@ -315,6 +315,9 @@ def test_running_out_of_memory_falls_back_to_the_cpu(torch_experiments: Mapping[
         def outputs(self, kind: str, layer: Any, source: Any, device: str) -> dict[str, Any]:
             return {}
 
+        def measure_together(self, kind: str, layers: Any, device: str) -> list[dict[str, Any] | None]:
+            return [None] * len(layers)
+
         def plots(self, experiment: Experiment, layer: Any, device: str) -> list[Plot]:
             return []
 

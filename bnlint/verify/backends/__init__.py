@@ -6,7 +6,7 @@ bnlint itself is type-checked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -32,6 +32,9 @@ class Backend(Protocol):
 
     def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
         """Answer the experiment for one of its layers; raises ``CannotMeasure`` or what the framework raises."""
+
+    def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
+        """What ``measure`` answers for each of the layers, None for those that have to be asked alone."""
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         """What a fresh layer makes of the source's own input."""

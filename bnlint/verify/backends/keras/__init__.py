@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -39,6 +39,9 @@ class KerasBackend:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for keras")
         with _scope(device):
             return EXPERIMENTS[experiment.kind](Rebuilt(layer), experiment.options)
+
+    def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
+        return [None] * len(layers)
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         if kind != "inference-gap":

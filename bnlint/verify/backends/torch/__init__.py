@@ -7,7 +7,7 @@ mistake, each on fresh copies. Where the two agree the finding is refuted, whate
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.finding import Plot
@@ -54,6 +54,11 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "swa-buffers": swa_buffers.measure,
 }
 
+#: Kinds of which many layers can be measured at once.
+TOGETHER: dict[str, Callable[[Sequence[LayerSpec], str], list[Facts | None]]] = {
+    "momentum-memory": momentum_memory.measure_together,
+}
+
 
 class TorchBackend:
     def __init__(self, device: str) -> None:
@@ -67,6 +72,12 @@ class TorchBackend:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for torch")
         with torch.no_grad():
             return EXPERIMENTS[experiment.kind](layer, device, experiment.options)
+
+    def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
+        if kind not in TOGETHER:
+            return [None] * len(layers)
+        with torch.no_grad():
+            return TOGETHER[kind](layers, device)
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         if kind != "mode-gap":

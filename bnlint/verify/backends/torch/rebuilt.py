@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -36,6 +37,10 @@ SPATIAL: dict[str, tuple[int, ...]] = {
     "AlphaDropout": (4, 4),
     "FeatureAlphaDropout": (4, 4),
 }
+
+
+#: Values of input that are kept for who asks for the same again (16 MiB).
+_KEPT = 2**22
 
 
 class Rebuilt:
@@ -78,7 +83,9 @@ class Rebuilt:
 
     def fresh(self, **changes: Scalar) -> Module:
         """A new layer in train mode with its initial statistics."""
-        layer = getattr(torch.nn, self.name)(**{**self.arguments, **changes}).to(self.device)
+        layer = getattr(torch.nn, self.name)(**{**self.arguments, **changes})
+        if self.device != "cpu":
+            layer.to(self.device)
         if self.is_lazy:
             layer.eval()(self.like)  # gives it its size; in eval mode that leaves the statistics alone
         return layer.train()
@@ -94,13 +101,13 @@ class Rebuilt:
         return layer
 
     def input(self, mean: float = fixture.INPUT_MEAN, sd: float = fixture.INPUT_SD) -> Tensor:
-        return normal(self.shape(fixture.BATCH), mean, sd).to(self.device)
+        (drawn,) = _drawn(self.shape(fixture.BATCH), mean, sd, fixture.SEED, 1)
+        return drawn.to(self.device, copy=True)
 
     def batches(self, count: int, epoch: int = 1, mean: float = fixture.INPUT_MEAN) -> Iterator[Tensor]:
         """Batches of the input's distribution, the same ones whenever this epoch's are asked for."""
-        generator = torch.Generator().manual_seed(fixture.SEED + epoch)
-        for _ in range(count):
-            yield normal(self.shape(fixture.BATCH), mean, fixture.INPUT_SD, generator).to(self.device)
+        for batch in _drawn(self.shape(fixture.BATCH), mean, fixture.INPUT_SD, fixture.SEED + epoch, count):
+            yield batch.to(self.device, copy=True)
 
     def facts(self, x: Tensor) -> Facts:
         return {
@@ -118,14 +125,36 @@ class Rebuilt:
         return {"p": plain(float(layer.p))}
 
 
-def normal(shape: tuple[int, ...], mean: float, sd: float, generator: Any = None) -> Tensor:
+def _drawn(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterable[Tensor]:
     """Normal values drawn on the CPU, so that every device is given the same."""
-    generator = generator or torch.Generator().manual_seed(fixture.SEED)
-    return mean + sd * torch.randn(shape, generator=generator)
+    if math.prod(shape) * count > _KEPT:
+        return _draw(shape, mean, sd, seed, count)
+    return _draw_once(shape, mean, sd, seed, count)
+
+
+def _draw(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        yield mean + sd * torch.randn(shape, generator=generator)
+
+
+@lru_cache(maxsize=8)
+def _draw_once(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> tuple[Tensor, ...]:
+    """To draw takes longer than to normalise, and both sides of a pair get the same, as do many experiments."""
+    return tuple(_draw(shape, mean, sd, seed, count))
+
+
+def seed(device: str) -> None:
+    """For what Dropout draws on this device."""
+    if device == "cpu":
+        # torch.manual_seed would also note a stack trace for each kind of device that has not been used yet.
+        torch.default_generator.manual_seed(fixture.SEED)
+    else:
+        torch.manual_seed(fixture.SEED)
 
 
 def seeded(layer: Module, x: Tensor) -> Tensor:
-    torch.manual_seed(fixture.SEED)  # for what Dropout draws
+    seed(x.device.type)
     return layer(x).cpu()
 
 
