@@ -8,6 +8,7 @@ be imported before that path is in place.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib.util
 import json
 import os
@@ -61,6 +62,7 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     from bnlint.verify.backends import CannotMeasure, open_backend
     from bnlint.verify.fixture import one_line
 
+    gc.disable()  # what an import makes is there to stay; to look it through again and again takes a while
     try:
         backend = open_backend(request["framework"], request["device"])
     except CannotMeasure as error:
@@ -69,6 +71,8 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     except Exception as error:  # whatever it is, it is reported
         yield {"failed": f"{request['framework']} is installed but cannot be imported: {one_line(error)}"}
         return
+    gc.freeze()
+    gc.enable()
     experiments = [Experiment.from_json(data) for data in request["experiments"]]
     known = {} if request["plots"] else _known_together(backend, experiments)
     for index, experiment in enumerate(experiments):

@@ -28,10 +28,10 @@ MEMORY_BURN_IN = 100
 #: How often eval mode is looked at, in batches.
 EVERY = 20
 #: Batches that each layer itself is run for where many are measured together, and how close it must be to the others.
-CHECKED = 4
+CHECKED = 3
 CLOSE = 1e-5
 #: Layers that are measured together at most: what they need of memory grows with them.
-TOGETHER = 256
+TOGETHER = 512
 _BATCHED = re.compile(r"torch\.nn\.(BatchNorm[123]d|SyncBatchNorm)")
 
 
@@ -116,10 +116,10 @@ def _together(specs: Sequence[LayerSpec], device: str) -> list[Facts | None]:
         variances = _step(variances, probe.running_var, weights)
         if index + 1 == CHECKED:
             begun = list(islice(first.batches(MEMORY_BATCHES), CHECKED))
-            layered = [rebuilt.fresh() for rebuilt in layers]
-            layered += [rebuilt.fresh(momentum=1 - momentum) for rebuilt, momentum in zip(layers, momenta, strict=True)]
-            are_there = [_is_there(*its, begun) for its in zip(layered, means, variances, strict=True)]
-            holds = [own and converted for own, converted in zip(are_there, are_there[len(specs) :], strict=False)]
+            own_means, own_variances = _by_themselves(layers, momenta, begun)
+            is_there = (own_means - means).abs() <= CLOSE * own_means.abs()
+            is_there &= (own_variances - variances).abs() <= CLOSE * own_variances.abs()
+            holds = is_there.all(1).view(2, -1).all(0).tolist()
         if index < MEMORY_BURN_IN:
             continue
         squares += (means[: len(specs)].double() - fixture.INPUT_MEAN).square().sum(1)
@@ -131,10 +131,12 @@ def _together(specs: Sequence[LayerSpec], device: str) -> list[Facts | None]:
     mean_errors = torch.stack(errors).mean(0)
     ratios = (squares / (len(batch_means) * first.features)).sqrt() / _noise(batch_means)
     measured: list[Facts | None] = []
+    conditions = first.facts(test)
     for number, rebuilt in enumerate(layers):
         weight = plain(momenta[number])
         facts = {
-            **rebuilt.facts(test),
+            **conditions,
+            "chosen": rebuilt.chosen,
             "tracks_running_stats": True,
             "momentum": weight,
             "difference_from_converted": plain(float(differences[number])),
@@ -159,14 +161,21 @@ def _step(statistics: Tensor, of_batch: Tensor, weights: Tensor) -> Tensor:
     return weights * of_batch + (1 - weights) * statistics
 
 
-def _is_there(layer: Module, mean: Tensor, variance: Tensor, batches: Sequence[Tensor]) -> bool:
-    """Whether the layer itself comes to these statistics."""
-    _converged(layer)
-    for batch in batches:
-        layer(batch)
-    return bool(
-        torch.allclose(layer.running_mean, mean, CLOSE, 0) and torch.allclose(layer.running_var, variance, CLOSE, 0)
-    )
+def _by_themselves(
+    layers: Sequence[Rebuilt], momenta: Sequence[float], batches: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The running statistics to which the layers themselves come, and those with 1 - momentum; a row each."""
+    sides: list[list[Tensor]] = [[], []]
+    for rebuilt, momentum in zip(layers, momenta, strict=True):
+        layer = rebuilt.fresh()
+        for side in sides:
+            _converged(layer)
+            for batch in batches:
+                layer(batch)
+            side.append(torch.stack([layer.running_mean, layer.running_var]))
+            layer.momentum = 1 - momentum
+    means, variances = torch.stack([*sides[0], *sides[1]]).unbind(1)
+    return means, variances
 
 
 def _evaluate_all(rebuilt: Rebuilt, means: Tensor, variances: Tensor, x: Tensor) -> Tensor:

@@ -67,7 +67,8 @@ class Rebuilt:
             # Only a size that torch would accept is replaced, so that it can reject the others itself.
             if isinstance(named, int) and named > 0:
                 self.arguments["num_features"] = self.features
-        self.like = torch.zeros(self.shape(2), device=device) if like is None else like
+        self._traits: Facts = {}
+        self.like = like
 
     @property
     def normalises(self) -> bool:
@@ -87,7 +88,8 @@ class Rebuilt:
         if self.device != "cpu":
             layer.to(self.device)
         if self.is_lazy:
-            layer.eval()(self.like)  # gives it its size; in eval mode that leaves the statistics alone
+            like = torch.zeros(self.shape(2), device=self.device) if self.like is None else self.like
+            layer.eval()(like)  # gives it its size; in eval mode that leaves the statistics alone
         return layer.train()
 
     def used(self, **changes: Scalar) -> Module:
@@ -119,10 +121,13 @@ class Rebuilt:
 
     def traits(self) -> Facts:
         """What can make both modes agree: a probability of 0, or no running statistics."""
-        layer = self.fresh()
-        if self.normalises:
-            return {"tracks_running_stats": layer.running_mean is not None}
-        return {"p": plain(float(layer.p))}
+        if not self._traits:
+            layer = self.fresh()
+            if self.normalises:
+                self._traits = {"tracks_running_stats": layer.running_mean is not None}
+            else:
+                self._traits = {"p": plain(float(layer.p))}
+        return dict(self._traits)
 
 
 def _drawn(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterable[Tensor]:
