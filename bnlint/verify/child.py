@@ -117,7 +117,7 @@ def _answer(backend: Backend, experiment: Experiment, known: dict[str, Facts], p
     if experiment.input is not None and len(experiment.layers) == 1 and "error" not in layers[0]:
         outputs = _measured(backend, experiment, experiment.layers[0], on_source=True)
     passing = any(facts.pop("passing", False) for facts in [*map(dict, layers), outputs])
-    fallback = next((facts["fallback"] for facts in [*layers, outputs] if "fallback" in facts), "")
+    fallback = next((facts["fallback"] for facts in [*layers, outputs] if "fallback" in facts), backend.fallback)
     return {
         "layers": layers,
         "outputs": outputs,

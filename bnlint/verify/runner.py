@@ -132,9 +132,10 @@ class Child:
         status = self.process.returncode
         if status < 0:
             try:
-                how = f"was ended by {signal.Signals(-status).name}"
+                name = signal.Signals(-status).name
             except ValueError:
-                how = f"was ended by signal {-status}"
+                name = f"signal {-status}"
+            how = f"was ended by {name}{', as happens where memory runs out,' if name == 'SIGKILL' else ''}"
         else:
             how = f"ended with status {status}"
         lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]

@@ -28,6 +28,8 @@ class Backend(Protocol):
     """A framework on a device."""
 
     device: str
+    #: Why this is not the device that it should have been, or ''.
+    fallback: str
     versions: dict[str, str]
 
     def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:

@@ -29,8 +29,9 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
 
 
 class KerasBackend:
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, fallback: str = "") -> None:
         self.device = device
+        self.fallback = fallback
         engine: Any = tf if tf is not None else import_module(BACKEND)
         self.versions = {"keras": str(keras.__version__), BACKEND: str(engine.__version__)}
 
@@ -74,9 +75,10 @@ class KerasBackend:
 
 def open_backend(device: str) -> KerasBackend:
     if tf is None:
-        from bnlint.verify.backends.torch.device import pick_device
+        from bnlint.verify.backends.torch.device import passed_over, pick_device
 
-        return KerasBackend(pick_device(device))
+        picked = pick_device(device)
+        return KerasBackend(picked, passed_over(device, picked))
     accelerators = tf.config.list_physical_devices("GPU")
     accelerator = "mps" if sys.platform == "darwin" else "cuda"
     for found in accelerators:

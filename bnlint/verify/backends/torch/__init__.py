@@ -31,7 +31,7 @@ from bnlint.verify.backends.torch import (
     trace_parity,
     training_flag,
 )
-from bnlint.verify.backends.torch.device import pick_device
+from bnlint.verify.backends.torch.device import passed_over, pick_device
 from bnlint.verify.backends.torch.rebuilt import Rebuilt, seeded, torch
 from bnlint.verify.fixture import plain
 
@@ -61,8 +61,9 @@ TOGETHER: dict[str, Callable[[Sequence[LayerSpec], str], list[Facts | None]]] = 
 
 
 class TorchBackend:
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, fallback: str = "") -> None:
         self.device = device
+        self.fallback = fallback
         self.versions = {"torch": str(torch.__version__)}
         # The tensors are so small that a second thread costs more than it saves, many times more on a busy machine.
         torch.set_num_threads(1)
@@ -108,4 +109,5 @@ class TorchBackend:
 
 
 def open_backend(device: str) -> TorchBackend:
-    return TorchBackend(pick_device(device))
+    picked = pick_device(device)
+    return TorchBackend(picked, passed_over(device, picked))
