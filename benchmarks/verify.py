@@ -8,9 +8,9 @@ start to end; commands take turns, and medians are compared.
 
 - *one*: a file with one PyTorch finding, linted, and verified without a cache, beside ``python -c "import torch"``;
   and verified once more, the verdict being known.
-- *many*: 1 000 experiments of one framework that all differ, beside one: the momentum, the eps and the modes of layers
-  of different sizes, a third each. For Keras the momentum and the call without ``training=``, half each.
-- *heavy*: 20 different experiments of each of the other kinds for PyTorch, to know what they cost.
+- *many*: 1 000 experiments for PyTorch that all differ, beside one: the momentum, the eps and the modes of layers of
+  different sizes, a third each.
+- *heavy*: 20 different experiments of each of the other kinds, and of those for Keras, to know what they cost.
 - *both*: a finding of each framework, apart and in one run.
 
 Prints Markdown. A bar that is missed does not change the exit status.
@@ -61,6 +61,7 @@ KINDS: Mapping[str, dict[str, Scalar]] = {
     "ema-buffers": {"buffers": "ignored"},
     "swa-buffers": {"update_bn": False},
 }
+KERAS_KINDS = ("momentum-memory", "inference-gap", "tape-step")
 
 
 def main() -> None:
@@ -104,18 +105,18 @@ def measure_one(work: Path, rounds: int) -> None:
 
 
 def measure_many(work: Path, rounds: int) -> None:
-    for framework in ("torch", "keras"):
-        medians = alternate({f"{framework}, {count}": asking(framework, count) for count in (1, MANY)}, work, rounds)
-        show(f"Many experiments: {framework}", medians)
-        one, many = medians.values()
-        judge(f"{MANY} different ones, times one", many / one, 2)
+    medians = alternate({f"{count}": asking("many", count) for count in (1, MANY)}, work, rounds)
+    show("Many experiments", medians)
+    one, many = medians.values()
+    judge(f"{MANY} different ones, times one", many / one, 2)
 
 
 def measure_heavy(work: Path, rounds: int) -> None:
-    commands = {f"{kind}, {count}": asking(kind, count) for kind in KINDS for count in (1, HEAVY)}
+    kinds = (*KINDS, *(f"keras {kind}" for kind in KERAS_KINDS))
+    commands = {f"{kind}, {count}": asking(kind, count) for kind in kinds for count in (1, HEAVY)}
     medians = alternate(commands, work, min(rounds, 3))
     print("\n| kind | each, ms |\n| --- | --- |")
-    for kind in KINDS:
+    for kind in kinds:
         each = (medians[f"{kind}, {HEAVY}"] - medians[f"{kind}, 1"]) / (HEAVY - 1)
         print(f"| {kind} | {1000 * each:.1f} |")
 
@@ -135,10 +136,10 @@ def asking(what: str, count: int) -> list[str]:
 
 def ask(what: str, count: int) -> None:
     """Verify that many different experiments of a framework, or of a kind for PyTorch."""
-    if what == "torch":
+    if what == "many":
         experiments = [torch_experiment(number) for number in range(count)]
-    elif what == "keras":
-        experiments = [keras_experiment(number) for number in range(count)]
+    elif what.startswith("keras "):
+        experiments = [keras_experiment(what.removeprefix("keras "), number) for number in range(count)]
     else:
         layers = [LayerSpec("torch.nn.BatchNorm2d", {"num_features": 32 + number}) for number in range(count)]
         experiments = [Experiment(what, "torch", (layer,), options=KINDS[what]) for layer in layers]
@@ -163,8 +164,7 @@ def torch_experiment(number: int) -> Experiment:
     return Experiment(kind, "torch", (LayerSpec("torch.nn.BatchNorm2d", {**arguments, name: value}),))
 
 
-def keras_experiment(number: int) -> Experiment:
-    kind = ("momentum-memory", "inference-gap")[number % 2]
+def keras_experiment(kind: str, number: int) -> Experiment:
     layer = LayerSpec("keras.layers.BatchNormalization", {"momentum": (number + 1) / (MANY + 2)})
     return Experiment(kind, "keras", (layer,))
 
