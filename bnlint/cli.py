@@ -29,11 +29,12 @@ exit status:
 
 What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
 exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
-select, extend-select, ignore, exclude, extend-exclude, format, device, min-confidence, torch-version,
-keras-version, keras-backend. An option comes before a setting, and --select starts afresh: the settings' select,
-extend-select and ignore no longer count. Of two prefixes that fit a code the longer decides. Versions that no setting
-gives are read from the project's lock and requirements files. A file that is named is always linted; directories are
-searched for *.py files that git does not ignore and exclude does not cover.
+select, extend-select, ignore, exclude, extend-exclude, format, device, min-confidence, torch-version, keras-version,
+keras-backend, mode-managers, managed-classes, batchnorm-classes, model-factories; the README shows them. An option
+comes before a setting, and --select starts afresh: the settings' select, extend-select and ignore no longer count. Of
+two prefixes that fit a code the longer decides. Versions that no setting gives are read from the project's lock and
+requirements files. A file that is named is always linted; directories are searched for *.py files that git does not
+ignore and exclude does not cover.
 """
 
 
@@ -96,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         "--verify-strict",
         action="store_true",
         help="the same, and inconclusive findings make the exit status 2: something could not be measured",
+    )
+    verifier.add_argument(
+        "--verify-models",
+        action="store_true",
+        help="also build the project's own models and measure those; this runs code of their classes, in a child "
+        "process without network that may not write",
     )
     verifier.add_argument("--device", help="where to measure: auto (default), cpu, cuda, mps")
     output = parser.add_argument_group("output")
@@ -192,7 +199,8 @@ def _lint(options: argparse.Namespace, settings: Settings) -> Report:
         return run(
             inputs,
             settings,
-            verify=options.verify or options.verify_strict,
+            verify=options.verify or options.verify_strict or options.verify_models,
+            verify_models=options.verify_models,
             plots=options.html is not None or settings.format == "html",
             use_cache=not options.no_cache,
             jobs=jobs,
@@ -288,7 +296,7 @@ def _list_rules(rules: Mapping[str, Rule]) -> int:
 
 def _explain(code: str, rules: Mapping[str, Rule]) -> int:
     from bnlint.config import suggestion
-    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME
+    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME, RETIRED
 
     by_name = {rule.name: rule for rule in rules.values()}
     rule = rules.get(code) or by_name.get(code)
@@ -296,6 +304,9 @@ def _explain(code: str, rules: Mapping[str, Rule]) -> int:
         title, text = f"{rule.code} {rule.name}", rule.documentation()
     elif code in (FILE_ERROR_CODE, FILE_ERROR_NAME):
         title, text = f"{FILE_ERROR_CODE} {FILE_ERROR_NAME}", _FILE_ERROR
+    elif code in RETIRED:
+        name, why = RETIRED[code]
+        title, text = f"{code} {name}", f"There is no such rule: {why}."
     else:
         known = [*rules, *by_name, FILE_ERROR_CODE, FILE_ERROR_NAME]
         raise UsageError(f"--explain: there is no rule {code!r}{suggestion(code, known)}")

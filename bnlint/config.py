@@ -7,18 +7,19 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
-from bnlint.assumptions import Assumptions
+from bnlint.assumptions import NOTHING_TAUGHT, SETTING, Assumptions, Teaching
 from bnlint.errors import UsageError
 from bnlint.report import FORMATS
 from bnlint.verify import DEVICES
 
-_LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude")
+_LISTS = ("select", "ignore", "extend-select", "exclude", "extend-exclude", "mode-managers", "managed-classes")
 #: How sure findings are at least that are shown; the values of ``finding.Confidence``, the surest first.
 CONFIDENCES = ("certain", "likely", "possible")
 #: Where Keras 3 computes (``keras.backend.backend()``).
 _BACKENDS = ("tensorflow", "torch", "jax")
 _CHOICES = {"format": FORMATS, "device": DEVICES, "min-confidence": CONFIDENCES, "keras-backend": _BACKENDS}
 _VERSIONS = ("torch-version", "keras-version")
+_TABLES = ("batchnorm-classes", "model-factories")
 
 
 class Selection(NamedTuple):
@@ -77,6 +78,7 @@ class Settings(NamedTuple):
     torch_version: str = ""
     keras_version: str = ""
     keras_backend: str = ""
+    teaching: Teaching = NOTHING_TAUGHT
 
     def shows(self, confidence: str) -> bool:
         """Whether findings of this confidence are shown."""
@@ -96,9 +98,10 @@ class Settings(NamedTuple):
 
         torch, keras = declared_versions(self.root)
         return Assumptions(
-            parse_versions(self.torch_version, "the setting torch-version") or torch,
-            parse_versions(self.keras_version, "the setting keras-version") or keras,
+            parse_versions(self.torch_version, f"{SETTING} torch-version") or torch,
+            parse_versions(self.keras_version, f"{SETTING} keras-version") or keras,
             self.keras_backend,
+            self.teaching,
         )
 
     @property
@@ -174,7 +177,7 @@ def _read_table(path: str) -> Mapping[str, Any] | None:
 
 
 def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
-    known = (*_LISTS, *_CHOICES, *_VERSIONS)
+    known = (*_LISTS, *_CHOICES, *_VERSIONS, *_TABLES)
     for key, value in table.items():
         where = f"{shown}: [tool.bnlint] {key}"
         if key not in known:
@@ -183,6 +186,8 @@ def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
             raise UsageError(f'{where}: must be a list of strings, such as ["..."]')
         if key in _CHOICES and value not in _CHOICES[key]:
             raise UsageError(f"{where}: {value!r} is none of {', '.join(_CHOICES[key])}")
+        if key in _TABLES:
+            _check_taught(key, value, where)
         if key in _VERSIONS:
             _check_version(value, where)
         if key in ("exclude", "extend-exclude"):
@@ -203,7 +208,30 @@ def _settings(root: str, table: Mapping[str, Any], shown: str) -> Settings:
         torch_version=table.get("torch-version", ""),
         keras_version=table.get("keras-version", ""),
         keras_backend=table.get("keras-backend", ""),
+        teaching=Teaching(
+            strings("mode-managers") or (),
+            strings("managed-classes") or (),
+            tuple(sorted(table.get("batchnorm-classes", {}).items())),
+            tuple(sorted((name, tuple(owned)) for name, owned in table.get("model-factories", {}).items())),
+        ),
     )
+
+
+def _check_taught(key: str, value: object, where: str) -> None:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: must be a table; write [tool.bnlint.{key}]")
+    from bnlint.frameworks.layers import LAYERS
+
+    for name, said in value.items():
+        if key == "batchnorm-classes" and said not in ("torch", "keras"):
+            raise UsageError(f"{where}: {name}: {said!r} is none of torch, keras")
+        if key == "model-factories":
+            if not isinstance(said, list) or not all(isinstance(item, str) for item in said):
+                raise UsageError(f'{where}: {name}: must be a list of layers, such as ["torch.nn.BatchNorm2d"], or []')
+            for item in said:
+                if item not in LAYERS:
+                    near = suggestion(item, LAYERS, "write it as in torch.nn.BatchNorm2d")
+                    raise UsageError(f"{where}: {name}: no layer is known by the name {item!r}{near}")
 
 
 def _check_version(value: object, where: str) -> None:

@@ -74,15 +74,14 @@ def lint_text(
     """Lint one decoded file, and what it imports from its ``project``. Whatever goes wrong becomes one diagnostic;
     nothing is raised. ``parsed`` says that somebody has made sure of the syntax already."""
     try:
-        data = text.encode("utf-8", "surrogatepass")
-        concerned = [rule for rule in rules if rule.concerns(data)]
+        concerned = _concerned(rules, text, project)
         if not concerned:
             if not parsed:
                 check_syntax(path, text)  # a broken file is reported whatever it holds
             return FileResult(digest=digest)
         from bnlint.source.parse import parse
 
-        source = parse(path, text) if project is None else project.root(path, text, digest or digest_of(data))
+        source = parse(path, text) if project is None else project.root(path, text, digest or digest_of(_bytes(text)))
         recording = nullcontext(Dependencies()) if project is None else project.recording()
         with no_collection(then_collect=True), recording as dependencies:
             findings = _once_a_place(_findings(source, concerned, rules, project))
@@ -95,6 +94,22 @@ def lint_text(
         return FileResult(diagnostics=(internal_error(path, "analysing this file", error),))
     seen = essence(source.gist, text, [rule.code for rule in concerned])
     return FileResult(tuple(findings), (), dependencies, digest, seen)
+
+
+def _concerned(rules: Sequence[Rule], text: str, project: Project | None) -> list[Rule]:
+    """The rules that a file may break; all of them where it names a layer that only the settings know."""
+    if _is_taught(text, project):
+        return list(rules)
+    data = _bytes(text)
+    return [rule for rule in rules if rule.concerns(data)]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _is_taught(text: str, project: Project | None) -> bool:
+    return project is not None and project.assumptions.teaching.names_batchnorm(text)
 
 
 def marks(rules: Sequence[Rule]) -> tuple[Mark, ...]:
@@ -129,7 +144,8 @@ def _findings(
 def _found(source: Source, concerned: Sequence[Rule], project: Project | None) -> Iterator[Finding]:
     from bnlint.semantics import analyse
 
-    facts = analyse(source, project, marks(concerned))
+    # What rules look for in the text does not foresee the names of layers that only the settings know.
+    facts = analyse(source, project, None if _is_taught(source.text, project) else marks(concerned))
     for rule in concerned:
         yield from rule.check(facts)
 
@@ -155,7 +171,7 @@ def _own_findings(path: str, rules: Sequence[Rule], project: Project) -> dict[tu
         with project.recording() as dependencies, suppress(FileError):
             source = project.source(path)
             if source is not None:
-                concerned = [rule for rule in rules if rule.concerns(source.text.encode("utf-8", "surrogatepass"))]
+                concerned = _concerned(rules, source.text, project)
                 found = _once_a_place(its for its in _found(source, concerned, project) if its.location.path == path)
         project.own_findings[path] = ({(its.location, its.code): its for its in found}, dependencies)
     own, dependencies = project.own_findings[path]

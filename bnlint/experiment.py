@@ -30,6 +30,22 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class ModelSpec:
+    """The model that a finding is about: of the class ``name`` in the file ``path`` of the linted project, or what the
+    library's function ``name`` builds, where ``path`` is empty.
+
+    ``arguments`` are those of its construction that the source tells, by name (``positional`` for a library's);
+    ``unknown`` names those whose values it does not tell.
+    """
+
+    path: str
+    name: str
+    arguments: dict[str, Scalar] = field(default_factory=dict)
+    positional: tuple[Scalar, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """The input that the source itself uses: a tensor of ``shape`` filled with the constant ``fill``."""
 
@@ -45,11 +61,21 @@ class Experiment:
 
     - ``mode-gap`` (torch): does train mode make these layers compute something else than eval mode, make a
       sample's output depend on its batch-mates, and move the running statistics?
+    - ``eval-dependence`` (torch): does a sample's output depend on its batch-mates in eval mode?
     - ``inference-gap`` (keras): do the layers, called without ``training=``, compute something else than
       with ``training=True``, and do they merely pass their input through with their initial statistics?
     - ``tape-step`` (keras): do the moving statistics stay where they are in a training step that does not
       pass ``training=True``, while they would move in one that does?
+    - ``fit-epoch`` (keras; ``how``: no-training-parameter, hard-coded-false, graph-literal-false, frozen-after-fit,
+      thawed-after-fit): does ``fit`` move the moving statistics, or drop values, where it is not meant to, or not where
+      it is?
+    - ``training-literal`` (keras): what does ``training=True`` make of a call that infers?
     - ``momentum-memory`` (torch, keras): how many batches do the running statistics remember?
+    - ``degenerate-momentum`` (torch, keras): do the running statistics never move, or average nothing?
+    - ``eps-carried`` (torch; ``eps_of_source``): how far are outputs from those with the eps of the layer that the
+      statistics come from?
+    - ``weights-order`` (keras; ``order``: names of weights): what does a layer compute that is given its weights in
+      this order?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
 
     These compare the layer as the source has it with the same layer mended (all torch):
@@ -59,6 +85,8 @@ class Experiment:
     - ``freeze-drift`` (``how``: eval-then-train, requires-grad, refrozen, eval-only): do the running statistics of a
       part that was meant to be frozen follow the new data?
     - ``fresh-layer``: what is a layer that ``forward`` builds anew in each call after ``eval()``?
+    - ``functional-flag`` (``function``: qualified name): does a function that is not told the mode do in eval mode (or
+      train mode) what it would do if it were told?
     - ``container-reach`` (``container``: list, tuple, dict, ModuleList, ModuleDict, Sequential): does ``eval()``
       reach a layer that is kept in this container?
     - ``training-flag`` (``on_layer``: bool): does ``training = False`` on a module do what ``eval()`` does?
@@ -71,8 +99,21 @@ class Experiment:
       compute what eval mode does?
     - ``ema-buffers`` (``buffers``: ignored, copied): does an average over parameters have the running statistics?
     - ``swa-buffers`` (``update_bn``: bool): do averaged weights have statistics of their own?
+    - ``checkpoint-updates``: does a step update the running statistics once more where the layer is checkpointed?
+    - ``noise-run``: what does a run on noise in train mode change of a layer that is then evaluated?
+    - ``shared-statistics``: does a layer that is run on two different inputs normalise each as one of its own would?
 
-    ``framework`` is ``torch`` or ``keras``. An experiment without layers cannot be carried out; ``unknown``
+    These are about a norm and the layer that feeds it, named by ``before`` or ``dropout``:
+
+    - ``axis-layout`` (keras; ``before``, ``data_format``, ``filters``): has the norm one value for each filter?
+    - ``bias-gradient`` (torch, keras; ``before``, ``between``, ``data_format`` for keras): does the bias of the layer
+      before get a gradient?
+    - ``dropout-shift`` (torch, keras; ``dropout``, ``rate``): what is the variance behind the norm in eval mode, beside
+      that in train mode?
+    - ``norm-fit`` (torch; ``before``, ``rank``, ``features``): does the norm take what the layer before gives?
+
+    ``model`` is what ``--verify-models`` builds and measures, where the source tells. ``framework`` is ``torch`` or
+    ``keras``. An experiment without layers cannot be carried out; ``unknown``
     then says which part of the source could not be established. ``options`` are what a kind needs to know beside the
     layers, named in parentheses above.
     """
@@ -83,6 +124,7 @@ class Experiment:
     input: InputSpec | None = None
     unknown: str = ""
     options: dict[str, Scalar] = field(default_factory=dict)
+    model: ModelSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,4 +143,12 @@ class Experiment:
             else InputSpec(tuple(source_input["shape"]), float(source_input["fill"])),
             unknown=data["unknown"],
             options=dict(data.get("options", {})),
+            model=_model(data.get("model")),
         )
+
+
+def _model(data: dict[str, Any] | None) -> ModelSpec | None:
+    if data is None:
+        return None
+    positional, unknown = tuple(data["positional"]), tuple(data["unknown"])
+    return ModelSpec(data["path"], data["name"], dict(data["arguments"]), positional, unknown)

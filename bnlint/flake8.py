@@ -102,7 +102,8 @@ class Plugin:
         try:
             text = "".join(self._lines)
             data = text.encode("utf-8", "surrogatepass")
-            results = self._lint(text) if any(rule.concerns(data) for rule in self._rules) else []
+            taught = self._assumptions.teaching.names_batchnorm(text)
+            results = self._lint(text) if taught or any(rule.concerns(data) for rule in self._rules) else []
         except Exception as error:
             what = " ".join(f"{type(error).__name__}: {error}".split())
             results = [(1, 0, f"{FILE_ERROR_CODE} internal error in bnlint ({what}); please report it", type(self))]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bnlint.assumptions import NOTHING_TAUGHT, Teaching
 from bnlint.cache import ResultCache, key
 from bnlint.errors import FileError
 from bnlint.fingerprint import Sketch
@@ -24,10 +25,13 @@ _Wanted = tuple[SourceFile, bytes]
 class Known:
     """The results in a cache for one environment: the rules that are on, and the code that runs them."""
 
-    def __init__(self, cache: ResultCache, rules: Sequence[Sketch], environment: str) -> None:
+    def __init__(
+        self, cache: ResultCache, rules: Sequence[Sketch], environment: str, teaching: Teaching = NOTHING_TAUGHT
+    ) -> None:
         self._cache = cache
         self._rules = rules
         self._environment = environment
+        self._teaching = teaching
         self._snapshot = Snapshot()
 
     def look_up(self, files: Sequence[SourceFile]) -> tuple[list[Finding], list[SourceFile]]:
@@ -91,7 +95,8 @@ class Known:
 
         try:
             text = decode(read(file.path)[0])
-            concerned = [rule.code for rule in self._rules if rule.concerns(text) is not False]
+            taught = self._teaching.names_batchnorm(text)
+            concerned = [rule.code for rule in self._rules if taught or rule.concerns(text) is not False]
             tree = check_syntax(file.shown, text)
         except FileError:
             return None

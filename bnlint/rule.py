@@ -45,6 +45,38 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 FILE_ERROR_CODE = "BNL900"
 FILE_ERROR_NAME = "cannot-analyse"
 
+#: Codes that have been considered and have no rule, which none may take: a name, and the reason.
+RETIRED = {
+    "BNL122": (
+        "weight-decay-on-bn",
+        "whether weight decay should reach the scale of BatchNorm is contested, and nothing that can be measured on a "
+        "layer tells right from wrong",
+    ),
+    "BNL209": (
+        "misnamed-training-argument",
+        "a `call` whose flag is not named `training` is what BNL202 reports",
+    ),
+    "BNL306": (
+        "distributed-local-bn",
+        "statistics per device are often wanted, and with large batches on each device harmless; it depends on "
+        "numbers that the source does not tell",
+    ),
+    "BNL309": (
+        "bn-with-gradient-accumulation",
+        "BatchNorm sees the micro-batches, which is a price that nearly all who accumulate gradients pay knowingly",
+    ),
+    "BNL312": (
+        "teacher-in-train-mode",
+        "of the teachers in train mode that were looked at, as many were meant so as not; where the mode shows to be "
+        "a mistake, BNL002 reports it",
+    ),
+    "BNL313": (
+        "gan-mixed-batch",
+        "how a GAN's BatchNorm is to see real and generated samples, and in which mode to sample, is a matter of "
+        "design on which its practitioners disagree",
+    ),
+}
+
 
 class Rule(ABC):
     """One kind of misuse.
@@ -58,19 +90,29 @@ class Rule(ABC):
     (docstrings and lines of comments do not count); as ``Pattern`` they come with what is faster to look for. Other
     statements are run only where these need them or, where ``callers`` matter to the rule, where they call them. Where
     there is one, those in which ``excuse`` is found are run as well: what the rule looks for there keeps it silent.
-    Rules that do not read modes (``follows_modes`` is false) are content with less of a large file.
+    Rules that do not read modes (``follows_modes`` is false) are content with less of a large file; those that read
+    which layer feeds which (``FileFacts.applied``) say so with ``follows_chains``. With ``scripts_only`` a rule needs
+    no marks: it speaks of a file's own top-level code alone.
+
+    For its page: ``frameworks`` by their names, the kinds of ``experiments`` that it asks for, and ``evidence``, the
+    number of distinct public reports of the mistake that were counted.
     """
 
     code: ClassVar[str]
     name: ClassVar[str]
     severity: ClassVar[Severity]
     default: ClassVar[bool] = True
+    frameworks: ClassVar[tuple[str, ...]] = ()
+    experiments: ClassVar[tuple[str, ...]] = ()
+    evidence: ClassVar[int] = 0
     needles: ClassVar[tuple[tuple[bytes, ...], ...]]
     needle_pattern: ClassVar[str] = ""
     marks: ClassVar[tuple[str | Pattern, ...]] = ()
     callers: ClassVar[bool] = True
     excuse: ClassVar[str] = ""
+    scripts_only: ClassVar[bool] = False
     follows_modes: ClassVar[bool] = True
+    follows_chains: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, file: FileFacts) -> Iterator[Finding]:
@@ -98,7 +140,8 @@ class Rule(ABC):
     @classmethod
     def mark(cls) -> Mark:
         patterns = tuple(Pattern(its) if isinstance(its, str) else its for its in cls.marks)
-        return Mark(patterns, cls.callers, cls.follows_modes, Pattern(cls.excuse) if cls.excuse else None)
+        excuse = Pattern(cls.excuse) if cls.excuse else None
+        return Mark(patterns, cls.callers, cls.follows_modes, excuse, cls.scripts_only, cls.follows_chains)
 
     def concerns(self, data: bytes) -> bool:
         """Whether a file with this content can have the mistake."""
@@ -170,8 +213,8 @@ def _validate(rule: type[Rule]) -> None:
     missing = [name for name in ("code", "name", "severity", "needles") if not hasattr(rule, name)]
     if missing:
         raise UsageError(f"{_where(rule)}: the rule lacks {', '.join(missing)}")
-    if not _CODE.fullmatch(rule.code) or rule.code == FILE_ERROR_CODE:
-        raise UsageError(f"{_where(rule)}: {rule.code!r} is no code of the form ABC123, or is reserved")
+    if not _CODE.fullmatch(rule.code) or rule.code == FILE_ERROR_CODE or rule.code in RETIRED:
+        raise UsageError(f"{_where(rule)}: {rule.code!r} is no code of the form ABC123, or is reserved or retired")
     if not _NAME.fullmatch(rule.name):
         raise UsageError(f"{_where(rule)}: {rule.name!r} is no lower-case-with-hyphens name")
     lines = rule.documentation().splitlines()

@@ -34,6 +34,7 @@ def run(
     settings: Settings,
     *,
     verify: bool = False,
+    verify_models: bool = False,
     plots: bool = False,
     use_cache: bool = True,
     jobs: int = 1,
@@ -63,7 +64,7 @@ def run(
             progress("linting", done, len(files))
     if verify and findings:
         progress("verifying", 0, len(findings))
-        findings, problems = _verify(findings, settings, plots, use_cache)
+        findings, problems = _verify(findings, settings, use_cache, models=verify_models, plots=plots)
         diagnostics += problems
     return Report(
         findings=tuple(sorted(findings, key=lambda finding: finding.sort_key)),
@@ -104,7 +105,7 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
         rules = [rule for rule in there.rules if settings.enabled(rule.code, rule.default)]
         codes = [rule.code for rule in rules]
         assumptions = settings.assumptions()
-        known = Known(cache, rules, key(there.fingerprint, repr(assumptions), *codes).hex())
+        known = Known(cache, rules, key(there.fingerprint, repr(assumptions), *codes).hex(), assumptions.teaching)
         findings, others = known.look_up(files)
         yield len(files) - len(others), findings, ()
         if not others:
@@ -119,14 +120,14 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
 
 
 def _verify(
-    findings: list[Finding], settings: Settings, plots: bool, use_cache: bool
+    findings: list[Finding], settings: Settings, use_cache: bool, *, models: bool, plots: bool
 ) -> tuple[list[Finding], list[Diagnostic]]:
     from bnlint.cache import ResultCache
     from bnlint.verify import verify
 
     try:
         with ResultCache.open(settings.root) if use_cache else ResultCache() as cache:
-            return verify(findings, device=settings.device, plots=plots, cache=cache), []
+            return verify(findings, device=settings.device, models=models, plots=plots, cache=cache), []
     except Exception as error:
         from bnlint.engine import internal_error
 

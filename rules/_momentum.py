@@ -15,15 +15,13 @@ from bnlint.rules import _support as support
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, LayerSpec, Scalar
 from bnlint.finding import Confidence, Edit, Fix, Location, Safety, TraceStep
 from bnlint.frameworks.layers import LAYERS, LayerFacts, effective_batches
-from bnlint.frameworks.names import framework_of
 from bnlint.semantics import ir
-from bnlint.semantics.events import FileFacts, LayerBuilt, is_exactly
-from bnlint.semantics.values import Constant, Instance, Unknown, Value
+from bnlint.semantics.events import FileFacts, LayerBuilt, Surroundings, is_exactly
+from bnlint.semantics.values import UNKNOWN, Constant, Instance, Unknown, Value
 
 #: From here on the statistics remember 1.7 batches or fewer. Speed-run recipes that mean it stay below 0.5.
 SHORTEST_MEANT = 0.75
 
-_FALLBACK = {"torch": "torch.nn.BatchNorm2d", "keras": "keras.layers.BatchNormalization"}
 # The other framework's default eps beside the momentum tells where both were copied from.
 _FOREIGN_EPS = {"torch": 1e-3, "keras": 1e-5}
 
@@ -40,40 +38,51 @@ class Copied:
     experiment: Experiment
 
 
-def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:
+@dataclass(frozen=True)
+class Given:
+    """A momentum that a BatchNorm layer is built with or, where ``built`` is None, is set to."""
+
+    layer: LayerFacts
+    value: Value
+    location: Location
+    where: Surroundings
+    built: LayerBuilt | None = None
+
+    def spec(self, momentum: Scalar) -> LayerSpec:
+        if self.built is None:
+            return _spec_of_kind(self.layer, momentum)
+        spec: LayerSpec = support.layer_spec(self.built.instance, momentum=momentum)
+        return spec
+
+
+def momenta(file: FileFacts) -> Iterator[Given]:
+    """The momenta of BatchNorm layers, as far as the running statistics are used."""
     for built in file.layers:
         layer = LAYERS.get(built.instance.kind)
-        if layer is None or layer.kind != "batchnorm" or layer.framework != framework:
+        value = built.instance.arguments.get(layer.momentum) if layer is not None else None
+        if layer is None or layer.kind != "batchnorm" or value is None:
             continue
-        value = built.instance.arguments.get(layer.momentum)
-        judged = _judge(value, layer) if value is not None else None
-        if judged is None or not _uses_statistics(file, built.instance):
-            continue
-        if _is_unused_default(file, built, layer):
-            continue
-        momentum, confidence = judged
-        spec = support.layer_spec(built.instance, momentum=momentum)
-        yield Copied(
-            built.location,
-            _message(layer, momentum, built.instance),
-            confidence,
-            built.where.calls,
-            _fix(built, layer, momentum),
-            Experiment("momentum-memory", framework, (spec,)),
-        )
+        if uses_statistics(file, built.instance) and not _is_unused_default(file, built, layer):
+            yield Given(layer, value, built.location, built.where, built)
     for change in file.momentum_sets:
-        layer = LAYERS.get(change.kind) or LAYERS[_FALLBACK[framework_of(change.kind) or framework]]
-        judged = _judge(change.value, layer)
-        if layer.framework != framework or layer.kind != "batchnorm" or judged is None:
+        known = LAYERS[change.kind]
+        if known.kind == "batchnorm":
+            yield Given(known, change.value, change.location, change.where)
+
+
+def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:
+    for given in momenta(file):
+        judged = _judge(given.value, given.layer)
+        if judged is None or given.layer.framework != framework:
             continue
         momentum, confidence = judged
         yield Copied(
-            change.location,
-            _message(layer, momentum, None),
+            given.location,
+            _message(given.layer, momentum, given.built.instance if given.built is not None else None),
             confidence,
-            change.where.calls,
-            None,
-            Experiment("momentum-memory", framework, (_spec_of_kind(layer, momentum),)),
+            given.where.calls,
+            _fix(given.built, given.layer, momentum) if given.built is not None else None,
+            Experiment("momentum-memory", framework, (given.spec(momentum),)),
         )
 
 
@@ -111,11 +120,13 @@ def _is_unused_default(file: FileFacts, built: LayerBuilt, layer: LayerFacts) ->
     )
 
 
-def _uses_statistics(file: FileFacts, instance: Instance) -> bool:
+def uses_statistics(file: FileFacts, instance: Instance) -> bool:
     """Whether the running statistics, and so the momentum, are used at all."""
     arguments = instance.arguments
     tracks = arguments.get("track_running_stats")
-    if tracks is not None and not is_exactly(tracks, True):
+    # One that nobody wrote down may still have come with ``**kwargs``: that it did is no more than possible.
+    written = "track_running_stats" in instance.argument_nodes or tracks != UNKNOWN
+    if tracks is not None and written and not is_exactly(tracks, True):
         return False
     if is_exactly(arguments.get("trainable"), False):
         return False
@@ -155,7 +166,7 @@ def _fix(built: LayerBuilt, layer: LayerFacts, momentum: float) -> Fix | None:
     return Fix(Safety.UNSAFE, f"convert it to {converted}", (Edit(at, converted),))
 
 
-def _spec_of_kind(layer: LayerFacts, momentum: float) -> LayerSpec:
+def _spec_of_kind(layer: LayerFacts, momentum: Scalar) -> LayerSpec:
     arguments: dict[str, Scalar] = {"momentum": momentum}
     if "num_features" in layer.parameters:
         arguments["num_features"] = CHOSEN_FEATURES

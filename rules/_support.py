@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, Scalar
+from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, ModelSpec, Scalar
 from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
+from bnlint.frameworks.functions import MODEL_LIBRARIES
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, is_exactly, numbers
 from bnlint.semantics.intent import words
@@ -68,8 +69,6 @@ NORM_MARKS = (
     r"(?i:batch_?norm|norm_?(?:layer|kwarg|arg|cfg|conf|func|act|op|type))|Norm\dd|(?<![a-zA-Z])(?i:bn)[\d_.(]|BN|"
     r"\.momentum[ \t]*="
 )
-#: For rules that speak of a script's own top-level code, which is always run.
-SCRIPT_ONLY = r"(?!)"
 # Arguments that change nothing that an experiment measures, or that it sets itself.
 _LEFT_OUT = frozenset({"device", "dtype", "process_group", "inplace", "noise_shape", "seed", "inputs"})
 
@@ -82,8 +81,8 @@ def is_dropout(instance: Instance) -> bool:
     return is_layer(instance) and LAYERS[instance.kind].kind == "dropout"
 
 
-def is_layer(instance: Instance) -> bool:
-    return instance.kind in LAYERS
+def is_layer(instance: Instance | Mystery) -> bool:
+    return isinstance(instance, Instance) and instance.kind in LAYERS
 
 
 def short_name(instance: Instance) -> str:
@@ -151,7 +150,29 @@ def experiment(
         shape, fill = forward.input_shape, forward.input_fill
         source = None if shape is None or fill is None else InputSpec(shape, fill)
     unknown = "" if specs else "the source does not tell which layers with two modes the object has"
-    return Experiment(kind, framework, tuple(specs), source, unknown, options)
+    model = model_spec(forward.target) if forward is not None else None
+    return Experiment(kind, framework, tuple(specs), source, unknown, options, model)
+
+
+def model_spec(target: Instance | Mystery) -> ModelSpec | None:
+    """The model as the source builds it; None for what is of no class of the project and of no library of models."""
+    if not isinstance(target, Instance) or target.framework != "torch":
+        return None
+    if target.cls is None and not target.kind.startswith(MODEL_LIBRARIES):
+        return None
+    known: dict[str, Scalar] = {}
+    unknown: list[str] = []
+    for name, value in target.arguments.items():
+        is_known, constant = only_constant(value)
+        if is_known:
+            known[name] = constant
+        else:
+            unknown.append(name)
+    if target.cls is not None:
+        return ModelSpec(target.cls.location.path, target.cls.name, known, (), tuple(unknown))
+    places = sorted(name for name in known if name.isdecimal())
+    positional = tuple(known.pop(place) for place in places)
+    return ModelSpec("", target.kind, known, positional, tuple(unknown))
 
 
 def describe(layers: Iterable[Layer], target: Instance | None = None) -> str:

@@ -67,6 +67,9 @@ class ModeNotCalled(Rule):
     code: ClassVar[str] = "BNL001"
     name: ClassVar[str] = "mode-not-called"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("mode-gap",)
+    evidence: ClassVar[int] = 17
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b".eval", b".train", b". eval", b". train"),
         (b"torch", *sorted(name.encode() for name in _ON_TORCH)),

@@ -69,6 +69,9 @@ class InferenceInTrainMode(Rule):
     code: ClassVar[str] = "BNL002"
     name: ClassVar[str] = "inference-in-train-mode"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("mode-gap",)
+    evidence: ClassVar[int] = 19
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"),)
     marks: ClassVar[tuple[str | Pattern, ...]] = (support.INFERENCE_MARKS, support.MODEL_MARKS)
 
@@ -111,7 +114,7 @@ class InferenceInTrainMode(Rule):
             Confidence.LIKELY if forward.target in file.mode_managed else Confidence.POSSIBLE,
             _trace(forward, []),
             _fix(file, forward),
-            support.experiment("mode-gap", "torch", ()),
+            support.experiment("mode-gap", "torch", (), forward),
         )
 
 

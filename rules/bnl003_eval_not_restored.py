@@ -70,6 +70,9 @@ class EvalNotRestored(Rule):
     code: ClassVar[str] = "BNL003"
     name: ClassVar[str] = "eval-not-restored"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("second-epoch",)
+    evidence: ClassVar[int] = 10
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b"for ", b"while "))
     marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS, r"\b(?:for|while)\b")
 
@@ -104,7 +107,7 @@ class EvalNotRestored(Rule):
             Confidence.CERTAIN if certain else Confidence.LIKELY,
             tuple(steps),
             None,
-            support.experiment("second-epoch", "torch", (layer.instance for layer in layers)),
+            support.experiment("second-epoch", "torch", (layer.instance for layer in layers), forward),
         )
 
 

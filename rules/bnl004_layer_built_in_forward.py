@@ -78,6 +78,9 @@ class LayerBuiltInForward(Rule):
     code: ClassVar[str] = "BNL004"
     name: ClassVar[str] = "layer-built-in-forward"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("fresh-layer",)
+    evidence: ClassVar[int] = 3
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
         (b"BatchNorm", b"Dropout", b"InstanceNorm"),

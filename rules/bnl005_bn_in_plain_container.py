@@ -96,6 +96,9 @@ class BatchNormInPlainContainer(Rule):
     code: ClassVar[str] = "BNL005"
     name: ClassVar[str] = "bn-in-plain-container"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("container-reach",)
+    evidence: ClassVar[int] = 5
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b"self.",))
     needle_pattern: ClassVar[str] = (
         r"\bself\.\w+[ \t]*(?::[^=\n]*)?=[ \t]*(?:[\[({]|list\(\)|dict\(\)|\w+[ \t]*[#\r\n])"
@@ -106,6 +109,8 @@ class BatchNormInPlainContainer(Rule):
     marks: ClassVar[tuple[str, ...]] = (
         f"{_FILLED}|{_FILLED_BY_NAME}|{_DISPLAYED}|{_HANDED_OVER}",
         r"\bdef forward\b|LightningModule",
+        # Part of the first, and much faster to look for.
+        r"=[ \t]*(?:[\[{]|list\(\)|dict\(\))|self\.\w+[ \t]*(?::[^=\n]*)?=[ \t]*\(",
     )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

@@ -69,6 +69,9 @@ class BrokenModeOverride(Rule):
     code: ClassVar[str] = "BNL006"
     name: ClassVar[str] = "broken-mode-override"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("mode-override",)
+    evidence: ClassVar[int] = 5
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"def train", b"def eval", b"self.train", b"self.eval"),
         (b"class ",),

@@ -63,6 +63,9 @@ class FreezeUndoneByTrain(Rule):
     code: ClassVar[str] = "BNL007"
     name: ClassVar[str] = "freeze-undone-by-train"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("freeze-drift",)
+    evidence: ClassVar[int] = 7
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm"), (b".train(",))
     marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
 

@@ -66,6 +66,9 @@ class TraceInTrain(Rule):
     code: ClassVar[str] = "BNL008"
     name: ClassVar[str] = "trace-in-train"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("trace-parity",)
+    evidence: ClassVar[int] = 5
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"jit",), (b"trace(", b"trace_module("))
     marks: ClassVar[tuple[str, ...]] = (r"(?:\bjit\.|(?<![.\w]))trace(?:_module)?\(",)
 

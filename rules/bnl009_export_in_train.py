@@ -68,6 +68,9 @@ class ExportInTrain(Rule):
     code: ClassVar[str] = "BNL009"
     name: ClassVar[str] = "export-in-train"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("export-parity",)
+    evidence: ClassVar[int] = 9
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
         (
@@ -88,7 +91,9 @@ class ExportInTrain(Rule):
             if event.how == "qat":
                 if event.mode.surely_eval:
                     yield self._report_quantization(event)
-            elif event.how != "trace" and event.mode.surely_train and not exports.is_meant(file, event):
+            elif (
+                event.how not in ("trace", "profile") and event.mode.surely_train and not exports.is_meant(file, event)
+            ):
                 layers = _concerned(event)
                 if layers or (event.how == "export" and exports.is_managed_unknown(event)):
                     yield self._report(file, event, layers)

@@ -59,8 +59,11 @@ class ImplicitTrainMode(Rule):
     code: ClassVar[str] = "BNL010"
     name: ClassVar[str] = "implicit-train-mode"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("mode-gap",)
+    evidence: ClassVar[int] = 3
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm",))
-    marks: ClassVar[tuple[str, ...]] = (support.SCRIPT_ONLY,)
+    scripts_only: ClassVar[bool] = True
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or any(backward.where.from_script for backward in file.backwards):

@@ -55,6 +55,9 @@ class TrainingFlagAssigned(Rule):
     code: ClassVar[str] = "BNL011"
     name: ClassVar[str] = "training-flag-assigned"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("training-flag",)
+    evidence: ClassVar[int] = 8
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b".training",))
     needle_pattern: ClassVar[str] = r"\.training[ \t]*=[ \t]*(?:True|False|[01])\b"
     follows_modes: ClassVar[bool] = False

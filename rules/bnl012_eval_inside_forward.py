@@ -65,6 +65,9 @@ class EvalInsideForward(Rule):
     name: ClassVar[str] = "eval-inside-forward"
     severity: ClassVar[Severity] = Severity.WARNING
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("mode-in-forward",)
+    evidence: ClassVar[int] = 0
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch", b"timm", b"lightning"),
         (b"self.eval(", b"self.train("),

@@ -73,6 +73,9 @@ class McDropoutWholeTrain(Rule):
     name: ClassVar[str] = "mc-dropout-whole-train"
     severity: ClassVar[Severity] = Severity.WARNING
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("mc-dropout",)
+    evidence: ClassVar[int] = 4
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b".train(",))
     marks: ClassVar[tuple[str, ...]] = (
         r"\.\s*train\(",

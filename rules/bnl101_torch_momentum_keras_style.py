@@ -58,6 +58,9 @@ class TorchMomentumKerasStyle(Rule):
     code: ClassVar[str] = "BNL101"
     name: ClassVar[str] = "torch-momentum-keras-style"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("momentum-memory",)
+    evidence: ClassVar[int] = 7
     # Momentum can be positional, so its name is no necessary condition. Where it is set as an attribute, the layers and
     # the framework may all stand in other files.
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (

@@ -58,6 +58,9 @@ class KerasMomentumTorchStyle(Rule):
     code: ClassVar[str] = "BNL102"
     name: ClassVar[str] = "keras-momentum-torch-style"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("momentum-memory",)
+    evidence: ClassVar[int] = 6
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow", b"tf_slim"),
         (b"BatchNormalization", b"batch_norm"),

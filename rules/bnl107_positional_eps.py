@@ -59,6 +59,9 @@ class PositionalEps(Rule):
     code: ClassVar[str] = "BNL107"
     name: ClassVar[str] = "positional-eps"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("eps-gap",)
+    evidence: ClassVar[int] = 1
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm", b"batchnorm"))
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.POSITIONAL_EPS_MARKS,)

@@ -60,6 +60,9 @@ class TapeWithoutTraining(Rule):
     code: ClassVar[str] = "BNL201"
     name: ClassVar[str] = "tape-without-training"
     severity: ClassVar[Severity] = Severity.ERROR
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("tape-step",)
+    evidence: ClassVar[int] = 8
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow"),
         (b"GradientTape", b"train_step"),

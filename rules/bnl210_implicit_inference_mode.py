@@ -61,11 +61,14 @@ class ImplicitInferenceMode(Rule):
     code: ClassVar[str] = "BNL210"
     name: ClassVar[str] = "implicit-inference-mode"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("Keras",)
+    experiments: ClassVar[tuple[str, ...]] = ("inference-gap",)
+    evidence: ClassVar[int] = 2
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"keras", b"tensorflow"),
         (b"BatchNormalization", b"batch_norm"),
     )
-    marks: ClassVar[tuple[str, ...]] = (support.SCRIPT_ONLY,)
+    scripts_only: ClassVar[bool] = True
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for forward in file.forwards:

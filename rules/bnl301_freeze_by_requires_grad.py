@@ -65,6 +65,9 @@ class FreezeByRequiresGrad(Rule):
     code: ClassVar[str] = "BNL301"
     name: ClassVar[str] = "freeze-by-requires-grad"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("freeze-drift",)
+    evidence: ClassVar[int] = 6
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm"), (b"requires_grad",))
     marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
 

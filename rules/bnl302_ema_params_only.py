@@ -75,6 +75,9 @@ class EmaParamsOnly(Rule):
     code: ClassVar[str] = "BNL302"
     name: ClassVar[str] = "ema-params-only"
     severity: ClassVar[Severity] = Severity.WARNING
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("ema-buffers",)
+    evidence: ClassVar[int] = 6
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
         (b"parameters(",),

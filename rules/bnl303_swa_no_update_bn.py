@@ -71,6 +71,9 @@ class SwaNoUpdateBn(Rule):
     name: ClassVar[str] = "swa-no-update-bn"
     severity: ClassVar[Severity] = Severity.WARNING
     default: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
+    experiments: ClassVar[tuple[str, ...]] = ("swa-buffers",)
+    evidence: ClassVar[int] = 5
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"AveragedModel",),)
     marks: ClassVar[tuple[str, ...]] = (r"AveragedModel|" + averages.RENEWING_MARKS,)
 

@@ -19,7 +19,7 @@ import pytest
 from bnlint.engine import lint_bytes, lint_text
 from bnlint.experiment import Experiment, LayerSpec, Scalar
 from bnlint.finding import Edit, Finding, Safety, Verdict
-from bnlint.rule import SECTIONS, registry
+from bnlint.rule import SECTIONS, Rule, registry
 from bnlint.verify import verify
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -33,8 +33,13 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def rules_for(path: Path) -> list[Rule]:
+    """The rules that are on, and the one that the program is about: what is merely wasteful is so in many of them."""
+    return [rule for rule in RULES if rule.default or rule is FOLDERS[path.parent.name]]
+
+
 def findings_in(path: Path) -> tuple[Finding, ...]:
-    result = lint_bytes(path.read_bytes(), path.name, RULES)
+    result = lint_bytes(path.read_bytes(), path.name, rules_for(path))
     assert not result.diagnostics
     return result.findings
 
@@ -109,7 +114,7 @@ def test_a_fix_removes_its_finding_and_nothing_else_changes(path: Path) -> None:
         assert finding.fix.safety is (Safety.SAFE if finding.code == "BNL210" else Safety.UNSAFE)
         fixed = applied(text, finding.fix.edits)
         ast.parse(fixed)
-        left = lint_text(fixed, path.name, RULES).findings
+        left = lint_text(fixed, path.name, rules_for(path)).findings
         # Neither this finding nor a new one in its place; a fix may remove others along with its own.
         assert {kind(one, fixed) for one in left} <= {kind(one, text) for one in before} - {kind(finding, text)}
         touched = {edit.location.line for edit in finding.fix.edits}
@@ -132,6 +137,15 @@ def test_a_rule_offers_a_fix_somewhere_or_says_why_there_is_none() -> None:
     assert fixed | without == {rule.code for rule in RULES}
 
 
+def test_a_rule_names_the_kinds_of_its_experiments() -> None:
+    kinds: dict[str, set[str]] = {rule.code: set() for rule in RULES}
+    for path in BAD:
+        for finding in findings_in(path):
+            if finding.experiment is not None:
+                kinds[finding.code].add(finding.experiment.kind)
+    assert kinds == {rule.code: set(rule.experiments) for rule in RULES}
+
+
 # The same questions, asked of layers for which the rule's claim is false.
 NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL001": {"track_running_stats": False},
@@ -146,24 +160,56 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL010": {"track_running_stats": False},
     "BNL011": {"track_running_stats": False},
     "BNL012": {"track_running_stats": False},
+    "BNL013": {"p": 0.0},
     "BNL014": {"track_running_stats": False},
     "BNL101": {"momentum": 0.1},
     "BNL102": {"momentum": 0.9},
+    "BNL103": {"momentum": 0.4},
+    "BNL104": {"momentum": 0.9},
+    "BNL105": {"eps": 1e-5},
+    "BNL106": {},
     "BNL107": {"eps": 1e-5},
+    "BNL111": {"axis": -1},
+    "BNL112": {"num_features": 16},
+    "BNL120": {},
+    "BNL121": {},
+    "BNL113": {"track_running_stats": True},
+    "BNL114": {"track_running_stats": False},
     "BNL201": {"trainable": False},
+    "BNL202": {"trainable": False},
+    "BNL203": {"trainable": False},
+    "BNL204": {"trainable": False},
+    "BNL205": {"trainable": False},
+    "BNL206": {"trainable": False},
+    "BNL208": {"trainable": False},
     "BNL210": {"trainable": False},
     "BNL301": {"track_running_stats": False},
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
+    "BNL304": {"track_running_stats": False},
+    "BNL307": {"track_running_stats": False},
+    "BNL310": {"track_running_stats": False},
 }
 
 
 # Where it is not the layer that makes the claim true.
-NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {"BNL006": {"fault": "none"}}
+NULL_OPTIONS: Mapping[str, dict[str, Scalar]] = {
+    "BNL006": {"fault": "none"},
+    "BNL111": {"data_format": "channels_last"},
+    "BNL112": {"before": "Conv1d", "features": 16, "rank": 3},
+    "BNL120": {"between": "ReLU"},
+    "BNL121": {"rate": 0.0},
+    "BNL105": {"eps_of_source": 1e-5},
+    "BNL106": {"order": "gamma,beta,moving_mean,moving_variance"},
+}
 
 
 def norms_of(finding: Finding) -> list[LayerSpec]:
-    return [layer for layer in finding.experiment.layers if "BatchNorm" in layer.kind] if finding.experiment else []
+    """The layers that a null case changes: those with BatchNorm, else InstanceNorm, or Dropout where it is about p."""
+    layers = finding.experiment.layers if finding.experiment else ()
+    kinds = ("Dropout",) if "p" in NULLS[finding.code] else ("BatchNorm", "InstanceNorm")
+    found = ([layer for layer in layers if kind in layer.kind] for kind in kinds)
+    return next((those for those in found if those), [])
 
 
 def null_of(finding: Finding) -> Finding:

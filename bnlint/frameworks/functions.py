@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 #: Context managers and decorators under which PyTorch records no gradients.
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode"})
@@ -75,11 +76,30 @@ EXPORTERS = {
         ("fuse_modules", "fuse"), ("quantize_fx.fuse_fx", "fuse"), ("quantize_fx.prepare_fx", "fuse"),
         ("prepare_qat", "qat"))},
 }  # fmt: skip
+#: Functions that run a module once on made-up input to describe it, in the mode it is in. Others do not belong here:
+#: thop, torchinfo, torchstat, ptflops and torchview put it in eval mode for that, TensorBoard's ``add_graph`` as well.
+PROFILERS = frozenset({"torchsummary.summary", "torchsummary.torchsummary.summary", "torchsummaryX.summary",
+                       "torchsummaryX.torchsummaryX.summary"})  # fmt: skip
+#: Arguments of what builds a library's model that tell whether it comes with weights.
+PRETRAINED_ARGUMENTS = frozenset({"pretrained", "weights", "encoder_weights", "weights_backbone"})
 #: Calls that tell of training on what was exported or fused: train mode is meant there.
 QUANTIZATION_AWARE = frozenset(
     {"prepare_qat", "prepare_qat_fx", "prepare_qat_pt2e", "fuse_modules_qat", "quantize_qat", "export_for_training",
      "allow_exported_model_train_eval", "move_exported_model_to_train"}
 )  # fmt: skip
+#: Modules of the library that have weights of their own, and so may give their output a distribution of its own.
+WEIGHTED = re.compile(
+    r"torch\.nn\.(?:Lazy)?(?:Conv|Linear|Bilinear|Embedding|LSTM|GRU|RNN|Transformer|MultiheadAttention|Sequential"
+    r"|Module(?:List|Dict)|\w*Norm)\w*"
+)
+
+#: Functions that run a module or function now and once more in the backward pass, to save memory; which keyword
+#: arguments are theirs, not that function's.
+CHECKPOINT = "torch.utils.checkpoint.checkpoint"
+CHECKPOINT_SEQUENTIAL = "torch.utils.checkpoint.checkpoint_sequential"
+CHECKPOINT_ARGUMENTS = frozenset(
+    {"use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"}
+)
 #: Wrappers that hold a running average of a model's parameters.
 AVERAGED_MODELS = frozenset({"torch.optim.swa_utils.AveragedModel"})
 #: What changes a parameter in place: by what it is given and what it was, or to what it is given alone.
@@ -88,6 +108,9 @@ SETTING_METHODS = frozenset({"copy_", "set_"})
 AVERAGING_FUNCTIONS = frozenset({"torch._foreach_add_", "torch._foreach_sub_", "torch._foreach_lerp_"})
 #: Methods of a parameter, or of a mapping of parameters, whose result is, or holds, the same parameters.
 SAME_PARAMETERS = frozenset({"detach", "mul_", "div_", "keys", "values", "items", "get"})
+
+#: Beginnings of the names of what builds a whole model of a library, without any file of weights.
+MODEL_LIBRARIES = ("torchvision.models.", "timm.create_model", "segmentation_models_pytorch.")
 
 #: Base classes of layers, which ``isinstance`` may ask for, by the kind of layer.
 LAYER_BASES = {
@@ -123,6 +146,13 @@ KERAS_BASES = frozenset({*KERAS_MODELS, "keras.layers.Layer", "keras.Layer"})
 KERAS_SETTLES_STATISTICS = frozenset(
     {"compile", "fit", "fit_generator", "train_on_batch", "load_weights", "set_weights", "load_own_variables", "adapt"}
 )
+#: Methods that train a model with the step that ``compile`` has it build.
+KERAS_FITTING = frozenset({"compile", "fit", "fit_generator", "train_on_batch"})
+#: The Keras versions, from and before, whose ``fit`` and ``predict`` override a ``training`` that is written into a
+#: functional model (keras-team/keras#23364).
+FUNCTIONAL_LITERALS_IGNORED = ((3,), (3, 16))
+#: Before this one a model's ``call`` must pass ``training`` on to its layers itself when ``fit`` runs on JAX.
+TRAINING_MUST_BE_FORWARDED = (3, 16)
 KERAS_VARIABLES = frozenset({"trainable_variables", "trainable_weights", "variables", "weights"})
 
 #: Functions that make a tensor of known shape: name -> constant fill, or None for other contents.
@@ -184,3 +214,8 @@ HARMLESS_ROOTS = frozenset(
      "pandas", "scipy", "argparse", "glob", "pathlib", "yaml", "shutil", "datetime", "string",
      "torchmetrics", "seaborn", "plotly", "skimage", "h5py", "subprocess", "pprint", "visdom"}
 )  # fmt: skip
+
+#: Built-in functions that make a number of numbers.
+NUMBER_FUNCTIONS: dict[str, Callable[..., float]] = {"abs": abs, "float": float, "max": max, "min": min, "round": round}
+#: What declares a field of a configuration class.
+FIELDS = frozenset({"dataclasses.field", "attr.ib", "attr.field", "attrs.field", "pydantic.Field"})

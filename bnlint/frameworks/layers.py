@@ -103,6 +103,12 @@ _ALL = (
     ),
 )  # fmt: skip
 
+#: What the weights of a BatchNorm layer are called, in the order of Keras's ``get_weights`` and ``set_weights``.
+WEIGHTS: Mapping[str, tuple[str, ...]] = {
+    "torch": ("weight", "bias", "running_mean", "running_var"),
+    "keras": ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+
 #: By canonical name.
 LAYERS: Mapping[str, LayerFacts] = {facts.name: facts for facts in _ALL}
 

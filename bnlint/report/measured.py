@@ -8,7 +8,7 @@ from typing import Any
 #: Under which the measurement was made, told in one line of its own.
 CONDITIONS = ("input", "dtype", "seed", "chosen")
 #: Already said by the verdict's reason, or of use to programs only.
-_UNSAID = ("layer", "tolerance")
+_UNSAID = ("layer", "tolerance", "drift_by_layer", "validation_batches")
 
 
 def share(value: float) -> str:
@@ -46,10 +46,19 @@ _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "output_default_spread": ("  spread", number),
     "output_training_true": ("output with training=True", exact),
     "output_training_true_spread": ("  spread", number),
+    "model": ("model built", str),
+    "modules": ("modules in it", number),
+    "parameters": ("parameters", number),
+    "norm_layers": ("layers with running statistics", number),
+    "dropout_layers": ("Dropout layers", number),
     "gap": ("gap between the two modes", share),
     "identity_gap": ("gap between output and input", share),
     "batch_dependence_train": ("dependence on the batch, train mode", share),
     "batch_dependence_eval": ("dependence on the batch, eval mode", share),
+    "dropout_gap": ("gap between two passes in train mode", share),
+    "layers_moved": ("layers moved by a validation in train mode", number),
+    "largest_drift": ("  farthest, in running standard deviations", number),
+    "largest_drift_in": ("  which is", str),
     "tracks_running_stats": ("keeps running statistics", number),
     "statistics_drift": ("running statistics moved by", number),
     "num_batches_tracked": ("batches counted", number),
@@ -102,6 +111,18 @@ _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "gap_eval": ("gap to the default eps, eval mode", share),
     "gap_train": ("gap to the default eps, train mode", share),
     "scale": ("scale of the output", number),
+    "before": ("layer before", str),
+    "data_format": ("its data_format", str),
+    "filters": ("its filters", number),
+    **_pair("values", "values of gamma"),
+    "bias_gradient": ("gradient of the bias", number),
+    "weight_gradient": ("gradient of the weights", number),
+    "gradient_ratio": ("gradient of the bias / of the weights", share),
+    "dropout": ("dropout", str),
+    "rate": ("dropout probability", number),
+    "variance_train": ("variance of the output, train mode", number),
+    "variance_eval": ("variance of the output, eval mode", number),
+    "features_given": ("features given", number),
     "layers_measured": ("layers measured", number),
 }
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
+from bnlint.semantics.chains import ChainInterpreter
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.frames import Frame
 from bnlint.semantics.interpreter import Interpreter
-from bnlint.semantics.machine import DEPTHS, MAX_STEPS, OutOfSteps
+from bnlint.semantics.machine import DEPTHS, MAX_STEPS, STRUCTURE_DEPTH, OutOfSteps
 from bnlint.semantics.project import Project
 from bnlint.semantics.state import State
 from bnlint.semantics.values import Class, Function, Instance
@@ -45,14 +46,18 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
             marks = [mark if on else mark._replace(excuse=None) for mark, on in marked.items()]
             relevant = _relevant(source, dict(zip(marks, marked.values(), strict=True)))
         follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
+        follows_chains = marks is None or any(m.follows_chains and m.is_on(s.code) for m in marks for s in relevant)
         scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
         # A library's functions are each on their own; a program may be too large as a whole, and right at its top.
         program = any(segment.role is Role.CODE for segment in relevant)
         for depth in DEPTHS if program else DEPTHS[:1]:
-            interpreter = Interpreter(source, project)
+            interpreter = (ChainInterpreter if follows_chains else Interpreter)(source, project)
             interpreter.max_depth = depth
             if not follows_modes:
                 interpreter.limit = MAX_STEPS // 8
+                interpreter.max_depth = min(depth, STRUCTURE_DEPTH)
+            elif not program:
+                interpreter.limit = MAX_STEPS // 2
             try:
                 if relevant or scripts:
                     _run_all(interpreter, relevant, marks)
@@ -191,7 +196,7 @@ def _run_class(machine: Interpreter, cls: Class, marks: Sequence[Mark] | None, r
     machine.state, receiver = machine.representative(cls)
     entry = machine.state
     # A module's mode is its user's affair; an object of unknown make may have its modules set by its base.
-    in_own_hands = receiver.framework is None and not cls.has_unknown_base
+    in_own_hands = receiver.framework is None and not cls.has_unknown_base and not machine.lessons.is_managed(cls)
     for _ in range(_ROUNDS):
         for method in methods:
             machine.state = entry.copy()

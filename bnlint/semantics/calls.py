@@ -7,14 +7,16 @@ from dataclasses import replace
 from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
+from bnlint.semantics.keras_models import KerasModels
 from bnlint.semantics.state import ELEMENTS
-from bnlint.semantics.structure import Structure
+from bnlint.semantics.teaching import Lesson, name_of
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
     Atom,
     BoundFunction,
     Class,
+    Constant,
     Function,
     Instance,
     Loader,
@@ -25,15 +27,17 @@ from bnlint.semantics.values import (
     PartMethod,
     Ref,
     Tensor,
+    Unknown,
     Value,
     VariableMethod,
+    as_default,
     constant,
     instances,
     join,
 )
 
 
-class Calls(Structure):
+class Calls(KerasModels):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:
@@ -59,13 +63,15 @@ class Calls(Structure):
             value = self.evaluate(arg.value)
             doubtful |= self.doubtful_in(value) | self.parts_taken(value)
             if arg.star == "**":
-                mappings = instances(value)
-                if len(mappings) == len(value) == 1 and mappings[0].kind == "builtins.dict":
+                mappings = [atom for atom in instances(value) if atom.kind == "builtins.dict"]
+                others = value - frozenset(mappings) - {Constant(None), Constant(None, from_default=True)}
+                if len(mappings) == 1 and all(isinstance(atom, Unknown) for atom in others):
                     for name, held in self.field_values(mappings[0]):
                         if name != ELEMENTS:
-                            keywords.append((name.strip("'"), held))
+                            keywords.append((name.strip("'"), as_default(held) | UNKNOWN if others else held))
                         else:
                             spread |= held | UNKNOWN
+                    spread |= UNKNOWN if others else NOTHING
                 else:
                     spread |= value | UNKNOWN
             elif arg.star == "*" and (items := self.items(value)) is not None:
@@ -87,6 +93,9 @@ class Calls(Structure):
         return None
 
     def _call_atom(self, atom: Atom, arguments: Arguments, node: ir.Call) -> Value:
+        lesson = self.lessons.about(atom) if self.lessons else None
+        if lesson is not None and lesson.kind != "managed":
+            return self._call_taught(atom, lesson, arguments, node)
         match atom:
             case Function():
                 return self.run_function(atom, None, arguments, node)
@@ -133,6 +142,17 @@ class Calls(Structure):
                 self.freeze(variables, flag, node)
                 return frozenset({variables})
         self.call_unknown(arguments, node)
+        return self.tensors_of(arguments.everything()) or self.unknown_result(node)
+
+    def _call_taught(self, atom: Atom, lesson: Lesson, arguments: Arguments, node: ir.Call) -> Value:
+        """A call of what the settings speak of: they are believed, whatever the code says."""
+        if lesson.kind == "layer":
+            return self.call_library(lesson.layers[0], arguments, node)
+        if lesson.kind == "model":
+            return self.build_model_of_library(name_of(atom), lesson.layers, node)
+        self.call_unknown(arguments, node)
+        if isinstance(atom, BoundFunction) and atom.receiver is not None:
+            self.forget_modes(frozenset({atom.receiver}))
         return self.tensors_of(arguments.everything()) or self.unknown_result(node)
 
     def _call_instance(self, instance: Instance, arguments: Arguments, node: ir.Call) -> Value:

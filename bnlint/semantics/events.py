@@ -11,7 +11,7 @@ from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import ir
 from bnlint.semantics.state import NO_GUARDS, Guards, Mode, compatible
-from bnlint.semantics.values import Class, Constant, Instance, Mystery, Value
+from bnlint.semantics.values import Class, Constant, Instance, Mystery, Trait, Value
 
 
 @dataclass
@@ -125,6 +125,7 @@ class Forward:
     training_default: Value | None = None
     edge: Location | None = None
     needs_comma: bool = False
+    training_at: Location | None = None  # a constant for ``training``
     read_at: Location | None = None  # where its values are printed, compared or converted
     trained: bool = False  # a backward pass runs through its output
     discarded: bool = False  # nothing is done with what it computes
@@ -176,6 +177,29 @@ class MomentumSet:
 
 
 @dataclass(eq=False)
+class WeightsOrdered:
+    """``layer.set_weights([...])``, or the names that ``layer.get_weights()`` is unpacked into: four expressions in the
+    order of a BatchNorm layer's weights. ``items`` are the words that say what each is; ``target`` is the layer, where
+    it is known."""
+
+    location: Location
+    sets: bool
+    items: tuple[frozenset[str], ...]
+    target: Instance | None
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class VarianceCarried:
+    """The running variance of one BatchNorm layer, as it is, becomes that of another."""
+
+    location: Location
+    source: Trait
+    target: Instance
+    where: Surroundings
+
+
+@dataclass(eq=False)
 class BareAttribute:
     """A statement that only names an attribute, such as ``model.eval``."""
 
@@ -208,10 +232,12 @@ class Gradient:
 
 @dataclass(eq=False)
 class Exported:
-    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it.
+    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it; or it runs
+    it as it stands to describe it.
 
-    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``), ``receiver`` the module
-    as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those given by name.
+    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``, or ``profile``),
+    ``receiver`` the module as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those
+    given by name.
     """
 
     location: Location
@@ -286,6 +312,54 @@ class BuiltInForward:
 
 
 @dataclass(eq=False)
+class FunctionalCall:
+    """A method of the module class ``cls`` calls a ``function`` that drops or normalises as its arguments say
+    (``bnlint.frameworks.functional``).
+
+    ``arguments`` are those given, by parameter; ``written`` the names of those that are written as a name
+    (``self.running_mean``). ``itself`` is what the method calls the module. ``conditions`` are the names in the tests
+    that decide whether the call is run, None where nothing decides it; ``rate_names`` those that decide how much is
+    dropped. ``edge`` and ``needs_comma`` are as in ``Forward``; ``rate_end`` is where the rate ends.
+    """
+
+    location: Location
+    function: str
+    arguments: dict[str, Value]
+    written: dict[str, str | None]
+    cls: Class
+    itself: str
+    conditions: frozenset[str] | None
+    rate_names: frozenset[str]
+    where: Surroundings
+    edge: Location | None
+    needs_comma: bool
+    rate_end: Location | None
+
+
+@dataclass(eq=False)
+class Checkpointed:
+    """``torch.utils.checkpoint`` runs ``what`` (as written), which is run anew in the backward pass, all but
+    the last part of it if ``in_segments``. ``forwards`` are the calls of modules in it."""
+
+    location: Location
+    what: str | None
+    forwards: list[Forward]
+    in_segments: bool
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class AppliedTwice:
+    """``forward`` of the class of modules ``cls`` runs one ``layer`` at two places, in each call of it, on what
+    different modules have computed."""
+
+    first: Forward
+    second: Forward
+    layer: Instance
+    cls: Class
+
+
+@dataclass(eq=False)
 class Unregistered:
     """Modules are put into a plain ``container`` (``list``, ``tuple``, ``dict`` or ``set``) in an attribute of a
     module, where nothing registers them.
@@ -331,6 +405,91 @@ class ModeOverride:
     owns_unknown: bool = False
 
 
+@dataclass(eq=False)
+class Applied:
+    """A layer, or a function that does what a layer does, is applied: in a call, or by its place in a sequence.
+
+    ``inputs`` are the applications that made its input, None among them where that may be something else. ``alone``
+    tells that what is called can be nothing but this layer. ``readers`` are the places that read a name of the output,
+    ``exits`` the calls of a container that give it, ``consumers`` the applications that take it. ``construction`` is
+    the call that built the layer; functions have none.
+    """
+
+    location: Location
+    layer: Instance
+    inputs: set[Applied | None]
+    alone: bool
+    where: Surroundings
+    readers: set[int] = field(default_factory=set)
+    exits: set[int] = field(default_factory=set)
+    consumers: set[Applied] = field(default_factory=set)
+    construction: ir.Call | None = None
+
+    @property
+    def source(self) -> Applied | None:
+        """The one application that its input surely comes from."""
+        return next(iter(self.inputs)) if self.alone and len(self.inputs) == 1 else None
+
+    @property
+    def read_once(self) -> bool:
+        """Whether no more than one place uses the output."""
+        return max(len(self.readers), len(self.exits), len(self.consumers)) <= 1
+
+
+@dataclass(eq=False)
+class CallMethod:
+    """A class of Keras models has a ``call`` of its own, without a parameter ``training``.
+
+    ``passes`` are the calls in it, ``parameters`` is the place before the closing parenthesis of its parameters, where
+    one can be added; ``own_step`` tells that the class has a training step of its own.
+    """
+
+    location: Location
+    cls: Class
+    passes: list[Forward]
+    parameters: Location | None
+    own_step: bool
+
+
+@dataclass(eq=False)
+class GraphCall:
+    """A layer or model is called on a symbolic tensor, while a functional model is built. ``training`` is the
+    argument, None where there is none; ``layers`` are those in it that depend on the mode."""
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    training: Value | None
+    layers: list[Layer]
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class Fitted:
+    """``model.fit(...)``, another method that trains a Keras model, or ``compile``, as ``name`` says. ``stale`` are the
+    layers whose ``trainable`` is surely not what it was when the model was first trained after its last ``compile``,
+    each with what it is now; ``layers`` are all that depend on the mode."""
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    name: str
+    where: Surroundings
+    stale: list[tuple[Layer, bool]] = field(default_factory=list)
+    layers: frozenset[Instance] = frozenset()
+
+
+@dataclass(eq=False)
+class TrainableSet:
+    """``target.trainable = value`` of a Keras object, or of its parts."""
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    parts: frozenset[Instance | Mystery]
+    value: Value
+
+
 @dataclass
 class FileFacts:
     """Everything the rules read about one file.
@@ -344,7 +503,10 @@ class FileFacts:
     those whose parameters are taken anywhere. ``buffers_read`` are modules whose ``buffers()`` are taken,
     ``put_in_train`` and ``put_in_eval`` what any ``train()`` or ``eval()`` reaches, the latter with the first such
     step. ``modes_saved`` are modules whose ``training`` is kept in a variable, with the calls that lead there.
+    ``sets_eps`` tells that the eps of some layer is set after its construction.
     ``named`` are the functions that are called, and some attributes that are read or set, by their bare names.
+    ``applied`` and ``input_shapes`` (without the batch, None for what is not written out) are there for rules that
+    follow chains of layers.
     """
 
     path: str
@@ -355,6 +517,9 @@ class FileFacts:
     forwards: list[Forward] = field(default_factory=list)
     layers: list[LayerBuilt] = field(default_factory=list)
     momentum_sets: list[MomentumSet] = field(default_factory=list)
+    weights_ordered: list[WeightsOrdered] = field(default_factory=list)
+    variances_carried: list[VarianceCarried] = field(default_factory=list)
+    sets_eps: bool = False
     bare_attributes: list[BareAttribute] = field(default_factory=list)
     backwards: list[Backward] = field(default_factory=list)
     gradients: list[Gradient] = field(default_factory=list)
@@ -366,9 +531,16 @@ class FileFacts:
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
     built_in_forward: list[BuiltInForward] = field(default_factory=list)
+    applied_twice: list[AppliedTwice] = field(default_factory=list)
+    checkpointed: list[Checkpointed] = field(default_factory=list)
+    functional_calls: list[FunctionalCall] = field(default_factory=list)
     flags_of_parts: set[tuple[Instance, tuple[str, ...]]] = field(default_factory=set)
     unregistered: list[Unregistered] = field(default_factory=list)
     overrides: list[ModeOverride] = field(default_factory=list)
+    call_methods: list[CallMethod] = field(default_factory=list)
+    graph_calls: list[GraphCall] = field(default_factory=list)
+    fitted: list[Fitted] = field(default_factory=list)
+    trainables: list[TrainableSet] = field(default_factory=list)
     settled: set[Instance] = field(default_factory=set)
     mode_managed: set[Instance | Mystery] = field(default_factory=set)
     optimised: set[Instance | Mystery] = field(default_factory=set)
@@ -377,6 +549,8 @@ class FileFacts:
     put_in_eval: dict[Instance | Mystery, TraceStep] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
     modes_saved: set[tuple[Instance | Mystery, tuple[TraceStep, ...]]] = field(default_factory=set)
+    applied: list[Applied] = field(default_factory=list)
+    input_shapes: set[tuple[int | None, ...] | None] = field(default_factory=set)
 
 
 def numbers(value: Value) -> tuple[list[Constant], bool]:

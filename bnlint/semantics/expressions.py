@@ -16,7 +16,7 @@ from bnlint.frameworks.functions import (
 from bnlint.frameworks.names import canonical
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import names_in
-from bnlint.semantics.names import Names
+from bnlint.semantics.names import Names, held_by
 from bnlint.semantics.state import ELEMENTS, join_all
 from bnlint.semantics.values import (
     NOTHING,
@@ -35,6 +35,7 @@ from bnlint.semantics.values import (
     Unknown,
     Value,
     Variables,
+    as_default,
     constant,
     instances,
     join,
@@ -70,6 +71,8 @@ class Expressions(Names):
                 value = self.evaluate(node.operand)
                 if node.op == "not" and (truth := self.truth(value)) is not None:
                     return constant(not truth)
+                if node.op == "-":
+                    return self.binary("-", constant(0), value)
                 return self.tensors_of(value) or UNKNOWN
             case ir.Boolean():
                 return self._boolean(node)
@@ -105,14 +108,14 @@ class Expressions(Names):
     # Operators
 
     def binary(self, op: str, left: Value, right: Value) -> Value:
-        left_known, a = only_constant(left)
-        right_known, b = only_constant(right)
-        if left_known and right_known and _is_number(a) and _is_number(b):
+        (a, a_others), (b, b_others) = _number_in(left), _number_in(right)
+        if a is not None and b is not None:
             try:
-                result = _ARITHMETIC[op](a, b)
+                result = _ARITHMETIC[op](a.value, b.value)
             except (KeyError, ArithmeticError, ValueError):
                 return UNKNOWN
-            return constant(round(result, 12) if isinstance(result, float) else result)
+            computed = constant(round(result, 12) if isinstance(result, float) else result)
+            return (as_default(computed) if a.from_default or b.from_default else computed) | a_others | b_others
         if op == "+":
             variables = frozenset(atom for atom in left | right if isinstance(atom, Variables))
             if variables:
@@ -213,7 +216,12 @@ class Expressions(Names):
             held |= (self.elements(item) or UNKNOWN) if starred else item
             doubtful |= self.doubtful_in(item)
         self.add_elements(collection, held, doubtful)
+        if kind == "list" and not any(node.starred):
+            self.note_items(collection, items)
         return frozenset({collection})
+
+    def note_items(self, collection: Instance, items: tuple[Value, ...]) -> None:
+        """A list is written out, with these items in this order."""
 
     def _dict(self, node: ir.DictDisplay) -> Value:
         mapping, _ = self.new_object(node, "builtins.dict", None)
@@ -256,7 +264,7 @@ class Expressions(Names):
                 found |= held or frozenset({self.part_of_mystery(atom, repr(key) if known else ELEMENTS)})
             else:
                 found |= UNKNOWN
-        return found or UNKNOWN
+        return held_by(value, found) or UNKNOWN
 
     def _is_table(self, mapping: Instance) -> bool:
         """Whether all entries of a dict are written out, so that any key leads to one of them."""
@@ -307,6 +315,16 @@ class Expressions(Names):
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number_in(value: Value) -> tuple[Constant | None, Value]:
+    """The number that a value is, or is by default, and what it may be instead."""
+    found = [atom for atom in value if isinstance(atom, Constant)]
+    others = frozenset(atom for atom in value if not isinstance(atom, Constant))
+    if len(found) != 1 or not _is_number(found[0].value):
+        return None, others
+    by_default = found[0].from_default and all(isinstance(atom, Unknown) for atom in others)
+    return (found[0], UNKNOWN if others else NOTHING) if by_default or not others else (None, others)
 
 
 def _truth(atom: Atom) -> bool | None:

@@ -18,6 +18,7 @@ from bnlint.semantics.values import (
     Atom,
     BoundFunction,
     Class,
+    Constant,
     Function,
     Instance,
     Method,
@@ -27,6 +28,7 @@ from bnlint.semantics.values import (
     Tuple,
     Value,
     Variables,
+    as_default,
     constant,
     join,
 )
@@ -144,7 +146,8 @@ class Functions(Targets):
             elif param.kind == "*":
                 value, positional = frozenset({Tuple(tuple(positional))}) | unlisted, []
             elif param.kind == "**":
-                value = self.other_keywords(keywords, unlisted)
+                unseen = arguments is NONE_GIVEN  # run on its own: whatever its callers pass
+                value = UNKNOWN if unseen else self.other_keywords(function, keywords, unlisted)
             elif param.name in keywords:
                 value = keywords.pop(param.name)
             else:
@@ -156,9 +159,14 @@ class Functions(Targets):
                     value = unlisted or frozenset({self.mystery(("parameter", param.name), param.name, at)})
             self.bind(param.name, value)
 
-    def other_keywords(self, keywords: dict[str, Value], unlisted: Value) -> Value:
+    def other_keywords(self, function: Function, keywords: dict[str, Value], unlisted: Value) -> Value:
         """What ``**kwargs`` holds: callers may pass more than is seen."""
-        return UNKNOWN
+        mapping, _ = self.new_object(function.node, "builtins.dict", None)
+        for name, value in keywords.items():
+            self.set_field(mapping, repr(name), value)
+        if unlisted:
+            self.add_elements(mapping, unlisted)
+        return frozenset({mapping})
 
     def call_method(self, function: Function, receiver: Instance, node: ir.Expr) -> Value:
         return self.run_function(function, receiver, NONE_GIVEN, node)
@@ -173,14 +181,31 @@ class Functions(Targets):
             assert self.state is not None
             self.state.set_mode(instance, UNKNOWN_MODE)
         init = cls.lookup("__init__")
+        if framework is not None and instance.kind not in LAYERS:
+            instance.arguments = _given(init, arguments)
         if init is None and cls.has_unknown_base and framework is None:
             self.forget_modes(arguments.everything())  # a trainer's own modules are in its base's hands
         for atom in init or ():
             if isinstance(atom, Function):
                 self.run_function(atom, instance, arguments, node)
+        if init is None and framework is None:
+            self._keep_fields(cls, instance, arguments)
         if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | {"keras.Sequential"}):
             self.add_elements(instance, self.children(arguments), arguments.doubtful)
         return frozenset({instance})
+
+    def _keep_fields(self, cls: Class, instance: Instance, arguments: Arguments) -> None:
+        """A class without an ``__init__`` that can be seen keeps what it is given under the names of its fields, as
+        dataclasses and named tuples do; in which order they stand is not known."""
+        given = dict(arguments.keywords)
+        for name in {name for ancestor in cls.ancestors() for name in ancestor.attributes} - given.keys():
+            value = cls.lookup(name) or NOTHING
+            is_field = not any(isinstance(atom, (Function, Class)) for atom in value)
+            if is_field and (arguments.positional or arguments.spread):
+                self.set_field(instance, name, as_default(value) | UNKNOWN)
+        for name, value in given.items():  # modules are in the hands of the base
+            if all(isinstance(atom, Constant) for atom in value) or cls.lookup(name) is not None:
+                self.set_field(instance, name, value)
 
 
 def _kind_of(cls: Class) -> str:
@@ -192,6 +217,15 @@ def _kind_of(cls: Class) -> str:
         if known.LAYER_BASES.get(base) == "batchnorm":
             return "torch.nn.BatchNorm2d"
     return cls.name
+
+
+def _given(init: Value | None, arguments: Arguments) -> dict[str, Value]:
+    """What a call passes, by the names of the parameters."""
+    functions = [atom for atom in init or () if isinstance(atom, Function)]
+    names = [param.name for param in functions[0].node.params if param.kind == "positional"][1:] if functions else []
+    given = dict(zip(names, arguments.positional, strict=False))
+    given |= dict(arguments.keywords)
+    return given if not arguments.spread else {**given, "*": arguments.spread}
 
 
 def _looks_like_a_module(cls: Class) -> bool:

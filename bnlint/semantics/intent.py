@@ -47,8 +47,18 @@ _DELIBERATE = frozenset(
         "meta", "fewshot", "shot", "transductive", "adversarial", "attack",
     }
 )  # fmt: skip
+_GENERATIVE = frozenset(
+    {"pix2pix", "cyclegan", "translation", "style", "stylize", "vae", "flow", "adversary", "critic"}
+)
+_FROZEN = frozenset(
+    {"frozen", "freeze", "fixed", "pretrained", "teacher", "target", "ema", "reference", "extractor", "perceptual"}
+)
 _DELIBERATE_TOGETHER = (frozenset({"update", "bn"}), frozenset({"reset", "bn"}), frozenset({"bn", "stats"}))
 _GAN_LETTERS = frozenset({"G", "D", "g", "netG", "netD"})
+_PARTS = frozenset(
+    {"block", "layer", "encoder", "decoder", "head", "neck", "backbone", "module", "unit", "cell", "stem", "attention",
+     "embedding", "branch", "stage", "path", "conv", "bottleneck", "discriminator", "generator", "critic", "sampler"}
+)  # fmt: skip
 _TEST_PACKAGES = frozenset({"pytest", "unittest"})
 
 
@@ -105,7 +115,7 @@ def evidence_of_inference(facts: FileFacts, forward: Forward) -> Evidence | None
             return None
         if forward.eager_input and forward.read_at is None:
             return None  # a warm-up or a probe for shapes: nobody reads what it computes
-    function = _inference_function(where.functions)
+    function = inference_function(where.functions)
     if where.no_grad is None:
         if function is None and data is None:
             return None
@@ -173,12 +183,31 @@ def is_deliberate(forward: Forward, but: frozenset[str] = frozenset()) -> bool:
     return any((_DELIBERATE - but) & those or any(pair <= those for pair in _DELIBERATE_TOGETHER) for those in found)
 
 
+def is_deliberate_file(facts: FileFacts, also: Iterable[str]) -> bool:
+    """Whether the file, what it defines or the names in ``also`` tell of a method that needs batch statistics in
+    inference; for rules about how a model is built, whose use is elsewhere."""
+    names = [*facts.defines, *PurePosixPath(facts.path).with_suffix("").parts[-3:], *also]
+    found = [words(name) for name in names]
+    wanted = _DELIBERATE | _GENERATIVE
+    return any(wanted & those or any(pair <= those for pair in _DELIBERATE_TOGETHER) for those in found)
+
+
+def is_about_freezing(names: Iterable[str]) -> bool:
+    """Whether one of the names tells that what is run is meant to stay as it is."""
+    return any(_FROZEN & words(name) for name in names)
+
+
+def is_part_of_a_model(cls: Class) -> bool:
+    """Whether a class is named as something that others are made of."""
+    return bool(_PARTS & words(cls.name))
+
+
 def _class_names(cls: Class) -> set[str]:
     names = {ancestor.name for ancestor in cls.ancestors()}
     return names | {base.name for one in cls.ancestors() for base in one.bases if isinstance(base, Ref)}
 
 
-def _inference_function(functions: Iterable[str]) -> str | None:
+def inference_function(functions: Iterable[str]) -> str | None:
     """The innermost function whose name says anything, if that is inference and nothing else."""
     for name in reversed(list(functions)):
         its = words(name)
@@ -199,7 +228,7 @@ def _is_inside_training(facts: FileFacts, forward: Forward) -> bool:
         if functions == here or (where.loops and functions[: len(here)] == here):
             return True
         helpers = here[len(functions) :]  # a step of the training, unless its name says otherwise
-        if where.loops and here[: len(functions)] == functions and _inference_function(helpers) is None:
+        if where.loops and here[: len(functions)] == functions and inference_function(helpers) is None:
             return True
     return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from bnlint.frameworks import functions as known
 from bnlint.frameworks.layers import LAYERS
@@ -17,11 +16,11 @@ from bnlint.semantics.state import State
 from bnlint.semantics.values import (
     UNKNOWN,
     Class,
-    Constant,
     Function,
     Instance,
     Ref,
     Value,
+    as_default,
     constant,
     instances,
     join,
@@ -232,10 +231,7 @@ class Interpreter(Control):
 
     def default_parameters(self, function: Function) -> dict[str, Value]:
         """Parameters of a function whose callers are not known: anything, among it the default."""
-        return {
-            name: frozenset(replace(a, from_default=True) if isinstance(a, Constant) else a for a in value) | UNKNOWN
-            for name, value in function.defaults.items()
-        }
+        return {name: as_default(value) | UNKNOWN for name, value in function.defaults.items()}
 
 
 _KNOWN_BASES = (

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 
 from bnlint.frameworks import functions as known
 from bnlint.frameworks.catalogue import ANY, layers_of
-from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.layers import LAYERS, LayerFacts
 from bnlint.frameworks.names import framework_of
 from bnlint.semantics import events, ir
-from bnlint.semantics.arguments import Arguments
+from bnlint.semantics.arguments import NONE_GIVEN, Arguments
 from bnlint.semantics.objects import Objects
 from bnlint.semantics.state import UNKNOWN_MODE, Mode
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
+    Class,
     Instance,
+    Mystery,
     Part,
     Partial,
     Ref,
@@ -63,6 +66,8 @@ class Libraries(Objects):
             keywords = tuple((n, v, nodes.get(n, ir.Opaque())) for n, v in arguments.keywords)
             positional = tuple(zip(arguments.positional[1:], arguments.positional_nodes[1:], strict=False))
             return frozenset({Partial(arguments.positional[0], positional, keywords)})
+        if name in known.FIELDS:
+            return self._default_of_field(name, arguments, node)
         if name.startswith("builtins."):
             return self._call_builtin(name.partition(".")[2], arguments, node)
         if name == "collections.OrderedDict":
@@ -85,7 +90,11 @@ class Libraries(Objects):
             return frozenset({model})
         owned = self._model_of_library(name, arguments)
         if owned is not None:
-            return self._build_model_of_library(name, owned, node)
+            models = self.build_model_of_library(name, owned, node)
+            given = {str(place): value for place, value in enumerate(arguments.positional)}
+            for built in instances(models):
+                built.arguments = {**given, **dict(arguments.keywords)}
+            return models
         if layers_of(name) is not None:  # a model, but not with its usual layers
             return self.unknown_result(node)
         if name == "copy.deepcopy":
@@ -120,8 +129,9 @@ class Libraries(Objects):
                 owned = tuple(kind for kind in owned or () if LAYERS[kind].kind != "dropout") or None
         return owned
 
-    def _build_model_of_library(self, name: str, owned: tuple[str, ...], node: ir.Call) -> Value:
-        framework = "keras" if name.startswith("keras.") else "torch"
+    def build_model_of_library(self, name: str, owned: tuple[str, ...], node: ir.Call) -> Value:
+        """A model that holds these kinds of layers."""
+        framework = "keras" if name.startswith("keras.") or any(its.startswith("keras.") for its in owned) else "torch"
         model = self.new_object(node, name, node.span, framework=framework)[0]
         layers = frozenset(self.new_object(node, kind, node.span, framework=framework)[0] for kind in owned)
         if layers:  # of some model of a family, they are what most of its models have
@@ -159,6 +169,34 @@ class Libraries(Objects):
 
     def _build_layer(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         facts = LAYERS[name]
+        layer, first = self.new_object(node, name, node.span, framework=facts.framework)
+        self._give_arguments(layer, facts, arguments, first)
+        if first:
+            self.facts.layers.append(events.LayerBuilt(self.location(node.span), layer, node, self.surroundings()))
+        if name.startswith("tf1."):  # one call builds the layer and applies it
+            return frozenset({Tensor("symbolic", through=frozenset({layer}))})
+        return frozenset({layer})
+
+    def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
+        if name == "__init__" and isinstance(owner, Instance) and owner.cls is not None and owner.kind in LAYERS:
+            self._initialise_layer(owner, owner.cls, arguments, node)
+        return super().inherited_method(owner, name, arguments, node)
+
+    def _initialise_layer(self, owner: Instance, cls: Class, arguments: Arguments, node: ir.Call) -> None:
+        """``super().__init__(64, momentum=0.1)`` in a class of the project that is derived from a layer."""
+        if not cls.library_bases() & {owner.kind} or cls.has_unknown_base:
+            return
+        key, event = self.event(node, events.LayerBuilt, id(owner))
+        self._give_arguments(owner, LAYERS[owner.kind], arguments, event is None)
+        # What its own forward() makes of the arguments is its affair.
+        own = any(method in ancestor.attributes for ancestor in cls.ancestors() for method in ("forward", "call"))
+        if event is None and not own:
+            event = events.LayerBuilt(self.location(node.span), owner, node, self.surroundings())
+            self.remember(key, event)
+            self.facts.layers.append(event)
+
+    @staticmethod
+    def _give_arguments(layer: Instance, facts: LayerFacts, arguments: Arguments, first: bool) -> None:
         bound: dict[str, Value] = dict(zip(facts.parameters, arguments.positional, strict=False))
         nodes: dict[str, ir.Expr] = dict(zip(facts.parameters, arguments.positional_nodes, strict=False))
         positional = frozenset(bound)
@@ -166,17 +204,19 @@ class Libraries(Objects):
         nodes.update(arguments.keyword_nodes)
         if arguments.spread:  # anything not written out may have been passed
             bound.update({p: UNKNOWN for p in facts.parameters if p not in bound})
-        layer, first = self.new_object(node, name, node.span, framework=facts.framework)
         for parameter, value in bound.items():
             previous = layer.arguments.get(parameter)
             default = frozenset() if first else previous or NOTHING
             layer.arguments[parameter] = value | default
         layer.positional, layer.argument_nodes = positional, nodes
-        if first:
-            self.facts.layers.append(events.LayerBuilt(self.location(node.span), layer, node, self.surroundings()))
-        if name.startswith("tf1."):  # one call builds the layer and applies it
-            return frozenset({Tensor("symbolic", through=frozenset({layer}))})
-        return frozenset({layer})
+
+    def _default_of_field(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
+        """``field(default=0.1)``, ``field(default_factory=dict)``."""
+        default = arguments.get("default") or (arguments.at(0) if name.startswith("pydantic.") else None)
+        factory = arguments.get("default_factory") or arguments.get("factory")
+        if default is None and factory is not None:
+            return self.call_value(factory, NONE_GIVEN, node)
+        return default or UNKNOWN
 
     def _build_container(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         container, _ = self.new_object(node, name, node.span, framework=framework_of(name))
@@ -255,9 +295,22 @@ class Libraries(Objects):
                 return taken | UNKNOWN
         if name in ("getattr", "vars"):  # what is taken out by an unknown name may be any part, or ``eval``
             self.forget_modes(first)
+        if name in known.NUMBER_FUNCTIONS and (computed := _computed(known.NUMBER_FUNCTIONS[name], arguments)):
+            return computed
         if name in ("abs", "round", "max", "min", "sum", "float"):
             return self.tensors_of(arguments.everything()) or UNKNOWN
         return UNKNOWN
+
+
+def _computed(function: Callable[..., float], arguments: Arguments) -> Value:
+    """What a built-in function makes of numbers that are all known; nothing if they are not."""
+    values = [only_constant(value) for value in arguments.positional]
+    if not values or arguments.keywords or arguments.spread or not all(is_known for is_known, _ in values):
+        return NOTHING
+    try:
+        return constant(function(*(value for _, value in values)))
+    except (TypeError, ValueError, OverflowError):
+        return NOTHING
 
 
 def _constant(value: Value | None) -> object:

@@ -32,7 +32,7 @@ class Lifecycle(Libraries):
 
     def call_library(self, name: str, arguments: Arguments, node: ir.Call) -> Value:
         first = arguments.at(0) or NOTHING
-        if name in known.EXPORTERS:
+        if name in known.EXPORTERS or name in known.PROFILERS:
             self._export(name, arguments, node)
         elif name in known.AVERAGED_MODELS:
             return self._average_model(name, arguments, node)
@@ -115,7 +115,7 @@ class Lifecycle(Libraries):
         event = events.Exported(
             location=self.location(node.span),
             function=name,
-            how=known.EXPORTERS[name],
+            how=known.EXPORTERS.get(name, "profile"),
             receiver=receiver.removesuffix(".forward") if receiver else None,
             target=target,
             mode=mode,

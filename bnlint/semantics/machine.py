@@ -17,10 +17,12 @@ from bnlint.assumptions import NOTHING_ASSUMED
 from bnlint.errors import FileError
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics import events, ir
+from bnlint.semantics.assumed import refined
 from bnlint.semantics.frames import Context, Frame, Key, Scope
 from bnlint.semantics.project import Project
 from bnlint.semantics.relevance import Relevance
 from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Mode, State, Way
+from bnlint.semantics.teaching import Lessons
 from bnlint.semantics.values import (
     NOTHING,
     Atom,
@@ -40,6 +42,9 @@ MAX_STEPS = 40_000
 #: Calls in calls that are followed, and those in a second attempt at what is too large for the first: calls beyond are
 #: unknown, which is less to go by, but more than nothing.
 DEPTHS = (12, 2)
+#: Calls in calls that are followed where only what modules are made of counts, and no modes: constructors in
+#: constructors, mostly.
+STRUCTURE_DEPTH = 6
 
 
 class OutOfSteps(Exception):
@@ -52,8 +57,9 @@ class Machine(ABC):
     def __init__(self, source: Source, project: Project | None) -> None:
         self.project = project
         self.relevance = Relevance(project)
-        assumptions = project.assumptions if project is not None else NOTHING_ASSUMED
+        assumptions = refined(project.assumptions if project is not None else NOTHING_ASSUMED, source)
         self.facts = events.FileFacts(source.path, assumptions, source.imports, source.definitions)
+        self.lessons = Lessons(assumptions.teaching)
         self.root = Scope(source, imported=False)
         self.scopes: dict[str, Scope] = {source.path: self.root}
         self.frame = self.root.frame

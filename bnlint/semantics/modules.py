@@ -166,7 +166,8 @@ class Modules(Machine):
                 continue
             seen.add(atom)
             self.spend(0.2)
-            if atom in self.state.modes:
+            known = self.state.modes.get(atom)
+            if known is not None and known is not UNKNOWN_MODE:
                 self.state.set_mode(atom, UNKNOWN_MODE)
             if isinstance(atom, Mystery):
                 stack += list(atom.children.values())

@@ -41,9 +41,11 @@ from bnlint.semantics.values import (
     SavedMode,
     Super,
     Tensor,
+    Unknown,
     Value,
     VariableMethod,
     Variables,
+    as_default,
     join,
 )
 from bnlint.source.positions import Span
@@ -124,9 +126,10 @@ class Names(Modules):
 
     def _attribute(self, node: ir.Attr) -> Value:
         found: Value = NOTHING
-        for atom in self.evaluate(node.value):
+        owners = self.evaluate(node.value)
+        for atom in owners:
             found = join(found, self.attribute_of(atom, node.name, node))
-        return found or UNKNOWN
+        return held_by(owners, found) or UNKNOWN
 
     def attribute_of(self, atom: Atom, name: str, node: ir.Expr) -> Value:
         assert self.state is not None
@@ -233,6 +236,11 @@ def _bound(value: Value, receiver: Instance) -> Value:
         else atom
         for atom in value
     )
+
+
+def held_by(owners: Value, held: Value) -> Value:
+    """What is taken from these: of a thing that others may stand in for, numbers are but what it holds by default."""
+    return as_default(held) if len(owners) > 1 and any(isinstance(atom, Unknown) for atom in owners) else held
 
 
 def span_of(node: ir.Expr) -> Span | None:

@@ -9,7 +9,7 @@ from bnlint.frameworks import functions as known
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.passes import Passes
-from bnlint.semantics.state import UNKNOWN_MODE, Guards, Mode
+from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Guards, Mode
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -26,7 +26,9 @@ from bnlint.semantics.values import (
     Unknown,
     Value,
     Variables,
+    as_default,
     constant,
+    join,
     only_constant,
 )
 
@@ -128,6 +130,8 @@ class Objects(Passes):
         first = arguments.at(0) or NOTHING
         if name in ("append", "add", "insert"):
             self.add_elements(owner, arguments.everything(), arguments.doubtful)
+        elif name == "update" and owner.kind == "builtins.dict":
+            self._update(owner, arguments)
         elif name in ("extend", "update"):
             self.add_elements(owner, self.elements(first) or UNKNOWN, arguments.doubtful)
         elif name in ("items", "values"):
@@ -142,6 +146,23 @@ class Objects(Passes):
         elif name == "copy":
             return frozenset({owner})
         return UNKNOWN
+
+    def _update(self, mapping: Instance, arguments: Arguments) -> None:
+        """``mapping.update(other, name=value)``."""
+        for atom in arguments.at(0) or NOTHING:
+            if isinstance(atom, Instance) and atom.kind == "builtins.dict" and len(arguments.positional[0]) == 1:
+                for name, value in list(self.field_values(atom)):
+                    if name == ELEMENTS:
+                        self.add_elements(mapping, value)
+                    else:
+                        self.set_field(mapping, name, value)
+                continue
+            # Any of its entries may be replaced.
+            for name, value in list(self.field_values(mapping)):
+                self.set_field(mapping, name, join(as_default(value), UNKNOWN))
+            self.add_elements(mapping, self.elements(frozenset({atom})) | UNKNOWN, arguments.doubtful)
+        for name, value in arguments.keywords:
+            self.set_field(mapping, repr(name), value)
 
     def _call_torch_method(self, owner: Instance, name: str, arguments: Arguments, node: ir.Call) -> Value:
         assert self.state is not None

@@ -29,6 +29,7 @@ from bnlint.semantics.values import (
 )
 from bnlint.source.positions import Span
 
+_FLAG = re.compile(r"training\s*=\s*(True|False|0|1)$")
 _OF_NO_NORM = re.compile(r"conv|weight|bias|linear|classifier|head|\bfc|downsample\.0")
 
 
@@ -44,6 +45,8 @@ class Passes(Functions):
         through = frozenset(layer for tensor in tensors for layer in tensor.through)
         if any(tensor.kind == "symbolic" for tensor in tensors):
             itself = {target} if isinstance(target, Instance) else set()
+            if keras and isinstance(target, Instance):
+                self.graph_call(target, arguments, node)
             return frozenset({Tensor("symbolic", through=through | itself)})
         key, event = self.event(node, events.Forward, id(target))
         layers, owns_unknown = self.mode_dependent_layers(target)
@@ -78,6 +81,7 @@ class Passes(Functions):
                 training=training,
                 training_default=_training_default(target),
                 edge=self._edge(node),
+                training_at=self._training_literal(node),
                 needs_comma=bool(node.args) and not node.trailing_comma,
                 discarded=self._is_discarded(node),
                 sole_layer=self._is_sole_layer(target, layers),
@@ -91,6 +95,9 @@ class Passes(Functions):
             self.facts.forwards.append(event)
         through |= {target} if keras and isinstance(target, Instance) else frozenset()
         return frozenset({Tensor("unknown", frozenset({event}), through)})
+
+    def graph_call(self, target: Instance, arguments: Arguments, node: ir.Call) -> None:
+        """A Keras object is called on a symbolic tensor."""
 
     def _is_discarded(self, node: ir.Call) -> bool:
         """Whether nothing reads what a call returns: no name gets it, or one that its function never reads."""
@@ -126,6 +133,16 @@ class Passes(Functions):
             return None
         end_line, end_column = node.span.end_line, node.span.end_column
         return self.location(Span(end_line, end_column - 1, end_line, end_column - 1))
+
+    def _training_literal(self, node: ir.Call) -> Location | None:
+        """The place of a constant for ``training``, where that is the last argument."""
+        if node.span is None or not node.args or node.args[-1].keyword != "training":
+            return None
+        line, column = node.span.end_line, node.span.end_column - 1
+        match = _FLAG.search(self.frame.scope.source.lines[line - 1][: column - 1])
+        if match is None:
+            return None
+        return self.location(Span(line, match.start(1) + 1, line, match.end(1) + 1))
 
     def freeze(self, variables: Variables, value: Value, node: ir.Expr) -> None:
         assert self.state is not None

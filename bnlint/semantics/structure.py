@@ -131,7 +131,7 @@ class Structure(Containers):
             for value in cls.attributes.values():
                 for atom in value:
                     if isinstance(atom, Function) and atom.name in where.functions:
-                        tests += [test for place in places for test in _decisions(atom.node.body, place)[1]]
+                        tests += [test for place in places for test in decisions(atom.node.body, place)[1]]
         names = (name for test in tests for node in nodes(test) for name in _own_names(node))
         return frozenset(names) if tests else None
 
@@ -216,14 +216,14 @@ def _construction(built: events.LayerBuilt, forward: str) -> tuple[Location, str
     return built.location, LAYERS[built.instance.kind].short_name
 
 
-def _decisions(tree: object, place: Location) -> tuple[bool, list[object]]:
+def decisions(tree: object, place: Location) -> tuple[bool, list[object]]:
     """Whether the call is in a tree, and the tests on the way to it."""
     if isinstance(tree, ir.Call) and tree.span is not None and tree.span == _span_of(place):
         return True, []
     if isinstance(tree, tuple) and not isinstance(tree, Span):
         leaving: list[object] = []
         for item in tree:
-            there, tests = _decisions(item, place)
+            there, tests = decisions(item, place)
             if there:
                 return True, leaving + tests
             if isinstance(item, ir.If) and any(isinstance(node, (ir.Return, ir.Raise)) for node in nodes(item)):
@@ -241,7 +241,7 @@ def _decisions(tree: object, place: Location) -> tuple[bool, list[object]]:
     elif isinstance(tree, ir.Choice):
         own = [tree.subject]
     for name in tree.__match_args__:
-        there, tests = _decisions(getattr(tree, name), place)
+        there, tests = decisions(getattr(tree, name), place)
         if there:
             is_decided = name in ("body", "orelse", "right", "handlers", "branches")
             return True, (own if is_decided else []) + tests

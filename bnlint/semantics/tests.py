@@ -6,8 +6,8 @@ from bnlint.frameworks import functions as known
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import names_in
-from bnlint.semantics.calls import Calls
 from bnlint.semantics.frames import Frame
+from bnlint.semantics.porting import Porting
 from bnlint.semantics.state import NO_GUARDS, UNKNOWN_MODE, Guard, Guards, compatible
 from bnlint.semantics.values import (
     NOTHING,
@@ -25,7 +25,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Tests(Calls):
+class Tests(Porting):
     """Adds what the conditions of branches tell."""
 
     def truth_on_this_path(self, test: ir.Expr, value: Value) -> bool | None:
@@ -140,6 +140,11 @@ class Tests(Calls):
         return (false, true) if test.op in ("is not", "!=") else ({}, {})
 
     def narrowing(self, test: ir.Expr) -> dict[str, str]:
+        """The names that a test shows to be layers, and of which kind."""
+        if isinstance(test, ir.Boolean) and test.op == "and":
+            return {**self.narrowing(test.left), **self.narrowing(test.right)}
+        if isinstance(test, ir.Compare) and test.op == "==" and isinstance(test.right, ir.Const):
+            return _narrowed_by_class_name(test.left, test.right.value)
         if not (isinstance(test, ir.Call) and isinstance(test.func, ir.Name) and test.func.id == "isinstance"):
             return {}
         name = ir.dotted(test.args[0].value) if len(test.args) == 2 else None
@@ -149,6 +154,21 @@ class Tests(Calls):
         names = [atom.name for atom in classes | self.elements(classes) if isinstance(atom, Ref)]
         kinds = sorted(name for name in names if name in LAYERS)
         return {name: kinds[0]} if kinds else {}
+
+
+def _narrowed_by_class_name(read: ir.Expr, wanted: object) -> dict[str, str]:
+    """``type(layer).__name__ == "BatchNormalization"``, ``layer.__class__.__name__ == "BatchNorm2d"``."""
+    kinds = [name for name in LAYERS if name.rpartition(".")[2] == wanted]
+    if not (kinds and isinstance(read, ir.Attr) and read.name == "__name__"):
+        return {}
+    match read.value:
+        case ir.Attr(value=owner, name="__class__"):
+            name = ir.dotted(owner)
+        case ir.Call(func=ir.Name(id="type"), args=(argument,)):
+            name = ir.dotted(argument.value)
+        case _:
+            name = None
+    return {name: kinds[0]} if name is not None else {}
 
 
 def words_tested(test: ir.Expr) -> str:

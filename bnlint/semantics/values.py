@@ -6,7 +6,7 @@ Objects stand for their place of construction in one calling context.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bnlint.finding import Location
@@ -256,6 +256,16 @@ class Loader(Atom):
 
 
 @dataclass(frozen=True, slots=True)
+class Trait(Atom):
+    """What a BatchNorm layer of this ``kind`` says of itself: its ``momentum``, ``eps``, ``config``, one of its weights
+    (``running_var``) or all (``weights``). ``owner`` is the layer, where it is built in sight."""
+
+    kind: str
+    name: str
+    owner: Instance | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tape(Atom):
     location: Location
 
@@ -263,13 +273,15 @@ class Tape(Atom):
 @dataclass(frozen=True, slots=True)
 class Tensor(Atom):
     """A tensor. ``origins`` are the forward calls that it was computed from (events), ``through`` the Keras
-    layers that a symbolic one went through. ``shape`` and ``fill`` are known for a constant tensor."""
+    layers that a symbolic one went through. ``shape`` and ``fill`` are known for a constant tensor. ``made_by`` is the
+    application of a layer whose output it is (an event, where chains of layers are followed)."""
 
     kind: str  # "eager", "random" (eager too, of meaningless values), "symbolic" or "unknown"
     origins: frozenset[Any] = frozenset()
     through: frozenset[Instance] = frozenset()
     shape: tuple[int, ...] | None = None
     fill: float | None = None
+    made_by: Any = None
 
 
 def join(left: Value, right: Value) -> Value:
@@ -277,6 +289,11 @@ def join(left: Value, right: Value) -> Value:
         return left
     both = left | right
     return both if len(both) <= _MOST_ATOMS else both | UNKNOWN
+
+
+def as_default(value: Value) -> Value:
+    """The same value, its constants as those that hold where nothing else is given."""
+    return frozenset(replace(atom, from_default=True) if isinstance(atom, Constant) else atom for atom in value)
 
 
 def constant(value: bool | int | float | str | None) -> Value:

@@ -24,20 +24,26 @@ class Mark(NamedTuple):
     """Patterns that are all found in a statement which a rule is about.
 
     ``callers`` tells that what calls it matters too: the rule is about what happens there to what others build.
-    ``follows_modes`` tells that it takes a long analysis. ``excuse`` is a pattern for what counts beside it: statements
-    in which something speaks against a mistake elsewhere in the file.
+    ``follows_modes`` tells that it takes a long analysis, ``follows_chains`` that it is about which layer feeds which.
+    ``excuse`` is a pattern for what counts beside it: statements in which something speaks against a mistake elsewhere
+    in the file. With ``scripts_only`` it is on no statement: the rule is about a file's own top-level code, which is
+    run whatever stands there.
     """
 
     patterns: tuple[Pattern, ...]
     callers: bool = True
     follows_modes: bool = True
     excuse: Pattern | None = None
+    scripts_only: bool = False
+    follows_chains: bool = False
 
     def is_on(self, text: str) -> bool:
-        return all(pattern.is_in(text) for pattern in _cheapest_first(self.patterns))
+        return not self.scripts_only and all(pattern.is_in(text) for pattern in _cheapest_first(self.patterns))
 
     def may_be_on(self, text: str) -> bool:
         """Whether a part of a marked statement is one that the mark is about."""
+        if self.scripts_only:
+            return False
         return not self.patterns or self.patterns[0].is_in(text) or self.excuses(text)
 
     def excuses(self, text: str) -> bool:

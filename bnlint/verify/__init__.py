@@ -1,8 +1,8 @@
 """Measure what findings claim: rebuild the flagged layers in a child process and judge the numbers.
 
-Only layers are rebuilt, from arguments known statically; the linted code is neither imported nor run, and no
-framework is imported in this process. This module stays light, because the command line imports it for
-``DEVICES`` alone.
+Only layers are rebuilt, from arguments known statically; unless models are asked for, the linted code is neither
+imported nor run. No framework is imported in this process. This module stays light, because the command line imports
+it for ``DEVICES`` alone.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ def verify(
     device: str = "auto",
     time_limit: float = TIME_LIMIT,
     *,
+    models: bool = False,
     plots: bool = False,
     cache: ResultCache | None = None,
 ) -> list[Finding]:
     """Return the findings, in their order, each with its ``Verification``.
+
+    With ``models`` the project's own model classes are built and measured as well, which runs code of theirs
+    (``bnlint.verify.models``).
 
     ``device`` is one of ``DEVICES``; ``time_limit`` is in seconds, for each framework's child process as a
     whole; ``plots`` asks for pictures as well; what the ``cache`` knows is not measured again. Whatever cannot be
@@ -68,7 +72,14 @@ def verify(
                 answers[framework][number] = answer
                 if lasts:
                     recall.keep(experiment, answer)
-    return [finding.verified(_answer(answers, place)) for finding, place in zip(findings, planned.places, strict=True)]
+    verified = [
+        finding.verified(_answer(answers, place)) for finding, place in zip(findings, planned.places, strict=True)
+    ]
+    if models:
+        from bnlint.verify.models.process import verify_models
+
+        return verify_models(verified, device)
+    return verified
 
 
 def _answer(answers: Mapping[str, Sequence[Verification | None]], place: Place) -> Verification:

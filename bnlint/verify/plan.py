@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bnlint.experiment import Experiment
 from bnlint.finding import Finding, Verdict, Verification
@@ -33,6 +33,7 @@ def plan(findings: Sequence[Finding]) -> Plan:
         if experiment is None or hindrance:
             planned.places.append(Verification(Verdict.INCONCLUSIVE, hindrance))
             continue
+        experiment = replace(experiment, model=None)  # its layers are measured alike in whatever model
         key = json.dumps(experiment.to_json(), sort_keys=True)
         if key not in seen:
             batch = planned.batches.setdefault(experiment.framework, [])

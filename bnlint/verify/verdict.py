@@ -8,7 +8,18 @@ from typing import Any
 
 from bnlint.finding import Verdict
 from bnlint.verify.fixture import plain
-from bnlint.verify.judges import averaging, exporting, hyperparameters, modes, reach, training
+from bnlint.verify.judges import (
+    averaging,
+    exporting,
+    fitting,
+    hyperparameters,
+    modes,
+    neighbours,
+    porting,
+    reach,
+    training,
+    updates,
+)
 from bnlint.verify.judges.common import GAP_TOLERANCE, MODES_TOLERANCE, Facts, Judgement
 
 
@@ -22,22 +33,36 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "mode-gap": Kind(modes.mode_gap, MODES_TOLERANCE),
+    "eval-dependence": Kind(modes.eval_dependence, modes.DEPENDENCE_TOLERANCE),
     "inference-gap": Kind(modes.inference_gap, MODES_TOLERANCE),
     "tape-step": Kind(modes.tape_step, modes.CHANGE_TOLERANCE),
+    "fit-epoch": Kind(fitting.fit_epoch, fitting.FIT_TOLERANCE),
+    "training-literal": Kind(fitting.training_literal, fitting.LITERAL_TOLERANCE),
     "momentum-memory": Kind(hyperparameters.momentum_memory, hyperparameters.MEMORY_TOLERANCE),
+    "degenerate-momentum": Kind(hyperparameters.degenerate_momentum, hyperparameters.DEGENERATE_TOLERANCE),
     "eps-gap": Kind(hyperparameters.eps_gap, hyperparameters.EPS_TOLERANCE),
+    "eps-carried": Kind(porting.eps_carried, porting.CARRIED_TOLERANCE),
+    "weights-order": Kind(porting.weights_order),
     "second-epoch": Kind(training.second_epoch, training.STILL_TOLERANCE),
     "mode-in-forward": Kind(training.mode_in_forward, training.STILL_TOLERANCE),
     "freeze-drift": Kind(training.freeze_drift, training.DRIFT_TOLERANCE),
     "mc-dropout": Kind(training.mc_dropout),
     "fresh-layer": Kind(reach.fresh_layer),
+    "functional-flag": Kind(reach.functional_flag),
     "container-reach": Kind(reach.container_reach),
     "training-flag": Kind(reach.training_flag),
     "mode-override": Kind(reach.mode_override, "exact: exceptions, return values and flags"),
     "trace-parity": Kind(exporting.trace_parity),
     "export-parity": Kind(exporting.export_parity),
     "ema-buffers": Kind(averaging.ema_buffers),
+    "checkpoint-updates": Kind(updates.checkpoint_updates, updates.UPDATES_TOLERANCE),
+    "noise-run": Kind(updates.noise_run),
+    "shared-statistics": Kind(updates.shared_statistics),
     "swa-buffers": Kind(averaging.swa_buffers, averaging.SWA_TOLERANCE),
+    "axis-layout": Kind(neighbours.axis_layout, neighbours.EXACT),
+    "bias-gradient": Kind(neighbours.bias_gradient, neighbours.GRADIENT_TOLERANCE),
+    "dropout-shift": Kind(neighbours.dropout_shift, neighbours.SHIFT_TOLERANCE),
+    "norm-fit": Kind(neighbours.norm_fit, neighbours.RAISES),
 }
 
 

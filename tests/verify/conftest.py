@@ -214,6 +214,13 @@ KERAS: Mapping[str, Experiment] = {
     "tape without weights": experiment("tape-step", keras_batch_norm(scale=False, center=False)),
     "tape frozen": experiment("tape-step", keras_batch_norm(trainable=False)),
     "tape dropout": experiment("tape-step", layer("keras.layers.Dropout", rate=0.5)),
+    "fit no parameter": experiment("fit-epoch", keras_batch_norm(), how="no-training-parameter"),
+    "fit hard-coded": experiment("fit-epoch", keras_batch_norm(), how="hard-coded-false"),
+    "fit frozen": experiment("fit-epoch", keras_batch_norm(trainable=False), how="no-training-parameter"),
+    "fit in a graph": experiment("fit-epoch", keras_batch_norm(), how="graph-literal-false"),
+    "fit dropout": experiment("fit-epoch", layer("keras.layers.Dropout", rate=0.5), how="no-training-parameter"),
+    "literal": experiment("training-literal", keras_batch_norm()),
+    "literal frozen": experiment("training-literal", keras_batch_norm(trainable=False)),
     "tape dropout 0": experiment("tape-step", layer("keras.layers.Dropout", rate=0)),
     **{
         f"momentum {momentum}": experiment("momentum-memory", keras_batch_norm(momentum=momentum))

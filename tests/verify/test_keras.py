@@ -80,6 +80,28 @@ def test_a_step_with_dropout(on_keras: Answers) -> None:
     assert on_keras["tape dropout 0"].verdict is Verdict.REFUTED
 
 
+@pytest.mark.parametrize("name", ["fit no parameter", "fit hard-coded"])
+def test_fit_without_training_leaves_the_statistics(on_keras: Answers, name: str) -> None:
+    answer = on_keras[name]
+    assert answer.verdict is Verdict.CONFIRMED
+    assert answer.measurements["statistics_moved_as_written"] == 0
+    assert answer.measurements["statistics_moved_mended"] == pytest.approx(0.03, rel=0.3)
+    assert on_keras["fit frozen"].verdict is Verdict.REFUTED
+    assert on_keras["fit dropout"].measurements["output_change_as_written"] == 0
+
+
+def test_a_training_literal_in_a_graph_holds_as_the_version_tells(on_keras: Answers) -> None:
+    answer = on_keras["fit in a graph"]
+    overrides = tuple(int(part) for part in answer.versions["keras"].split(".")[:2]) < (3, 16)
+    assert answer.verdict is (Verdict.CONFIRMED if overrides else Verdict.REFUTED)
+
+
+def test_training_true_makes_outputs_depend_on_the_batch(on_keras: Answers) -> None:
+    assert on_keras["literal"].verdict is Verdict.CONFIRMED
+    assert on_keras["literal"].measurements["batch_dependence_mended"] < 1e-6
+    assert on_keras["literal frozen"].verdict is Verdict.REFUTED
+
+
 def test_momentum_is_the_weight_of_the_old_value(on_keras: Answers) -> None:
     copied, right = on_keras["momentum 0.1"], on_keras["momentum 0.9"]
     assert copied.verdict is Verdict.CONFIRMED

@@ -13,6 +13,11 @@ MEMORY_CONFIRMED = 0.75
 MEMORY_REFUTED = 0.35
 MEMORY_TOLERANCE = f"ratio: confirmed from {MEMORY_CONFIRMED:g}, refuted up to {MEMORY_REFUTED:g}"
 
+# From here on the running mean is no better than one batch's: 1 exactly at new-batch weight 1, more beyond it.
+NO_AVERAGE = 0.99
+SOME_AVERAGE = 0.95
+DEGENERATE_TOLERANCE = f"ratio: confirmed at 0 and from {NO_AVERAGE:g}, refuted up to {SOME_AVERAGE:g}"
+
 # Relative change of the outputs by eps at variance 1: 0.25 for eps 0.8, 5e-3 for 1e-2, 5e-4 for 1e-3.
 EPS_CONFIRMED = 1e-2
 EPS_REFUTED = 1e-4
@@ -45,6 +50,25 @@ def momentum_memory(facts: Facts) -> Judgement | None:
         else f"; eval mode errs by {percent(error)}, with 1 - momentum by {percent(converted)}"
     )
     return Verdict.CONFIRMED, share + remembered + harm
+
+
+def degenerate_momentum(facts: Facts) -> Judgement | None:
+    if "raises" in facts:
+        return Verdict.CONFIRMED, f"a training step raises {facts['raises']}"
+    if facts.get("tracks_running_stats") is False:
+        return Verdict.REFUTED, "no running statistics: momentum is never used"
+    if facts.get("trainable") is False:
+        return Verdict.REFUTED, "the layer is frozen: momentum is never used"
+    ratio = facts["ratio"]
+    if ratio is None:
+        return Verdict.CONFIRMED, "the running statistics leave the finite numbers"
+    share = f"the running mean carries {percent(ratio)} of one batch's noise"
+    if ratio == 0:
+        return Verdict.CONFIRMED, f"after {facts['batches']} batches the running statistics are where they were"
+    if ratio >= NO_AVERAGE:
+        broken = "; eval mode gives no finite number" if facts["eval_error"] is None else ""
+        return Verdict.CONFIRMED, f"{share}: nothing is averaged{broken}"
+    return Verdict.REFUTED if ratio <= SOME_AVERAGE else Verdict.INCONCLUSIVE, share
 
 
 def eps_gap(facts: Facts) -> Judgement | None:

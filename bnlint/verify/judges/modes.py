@@ -16,6 +16,7 @@ from bnlint.verify.judges.common import (
 # Change of the moving statistics in one training step: 0.03 at Keras's default momentum and mean 3; a layer
 # that is not training leaves them exactly as they are.
 CHANGE_CONFIRMED = 1e-4
+DEPENDENCE_TOLERANCE = f"batch_dependence_eval: confirmed above {DEPENDENCE_CONFIRMED:g}"
 CHANGE_TOLERANCE = f"change: confirmed above {CHANGE_CONFIRMED:g}, refuted at 0"
 
 
@@ -43,6 +44,18 @@ def mode_gap(facts: Facts) -> Judgement | None:
     if facts.get("statistics_drift"):
         effect += "; each call moves the running statistics"
     return Verdict.CONFIRMED, effect
+
+
+def eval_dependence(facts: Facts) -> Judgement | None:
+    dependence = facts.get("batch_dependence_eval")
+    if dependence is None:
+        return None
+    if dependence > DEPENDENCE_CONFIRMED:
+        return (
+            Verdict.CONFIRMED,
+            f"in eval mode a sample's output changes by {percent(dependence)} with its batch-mates",
+        )
+    return Verdict.REFUTED, f"in eval mode no sample depends on its batch-mates ({dependence:.1g})"
 
 
 def inference_gap(facts: Facts) -> Judgement | None:

@@ -1,4 +1,5 @@
-"""``fresh-layer``, ``container-reach``, ``training-flag`` and ``mode-override``: does ``eval()`` get to the layer?"""
+"""``fresh-layer``, ``functional-flag``, ``container-reach``, ``training-flag``, ``mode-override``: what does
+``eval()`` not get to?"""
 
 from __future__ import annotations
 
@@ -19,6 +20,22 @@ def fresh_layer(facts: Facts) -> Judgement | None:
         facts, "after eval()", "that of a layer built in __init__", "a layer built in __init__ computes the same"
     )
     return _with_losses(facts, judgement, "a layer built in __init__")
+
+
+def functional_flag(facts: Facts) -> Judgement | None:
+    if facts["gap_to_mended"] is None:
+        return None
+    if undecided := gap_undecided(facts, f"with {facts['mended_by']} it computes the same"):
+        return undecided
+    gap = percent(facts["gap_to_mended"])
+    effect = f"in {facts['mode']} mode its output is {gap} away from that with {facts['mended_by']}"
+    if "p" in facts:
+        drops = "it still drops values" if facts["mode"] == "eval" else "it drops nothing"
+        return Verdict.CONFIRMED, f"{effect}: {drops}"
+    moved, mended = facts.get("statistics_moved_as_written"), facts.get("statistics_moved_mended")
+    if moved or not mended:
+        return Verdict.INCONCLUSIVE, f"{effect}, but the running statistics do not tell why"
+    return Verdict.CONFIRMED, f"{effect}: the running statistics stay as they are, and would move by {mended:.2g}"
 
 
 def container_reach(facts: Facts) -> Judgement | None:

@@ -16,7 +16,19 @@ from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.finding import Plot
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
-from bnlint.verify.backends.keras import inference_gap, momentum_memory, plots, tape_step
+from bnlint.verify.backends.keras import (
+    axis_layout,
+    bias_gradient,
+    degenerate_momentum,
+    dropout_shift,
+    fit_epoch,
+    inference_gap,
+    momentum_memory,
+    plots,
+    tape_step,
+    training_literal,
+    weights_order,
+)
 from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
 from bnlint.verify.fixture import plain
 
@@ -25,6 +37,13 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
     "inference-gap": inference_gap.measure,
     "tape-step": tape_step.measure,
     "momentum-memory": momentum_memory.measure,
+    "axis-layout": axis_layout.measure,
+    "bias-gradient": bias_gradient.measure,
+    "dropout-shift": dropout_shift.measure,
+    "fit-epoch": fit_epoch.measure,
+    "training-literal": training_literal.measure,
+    "degenerate-momentum": degenerate_momentum.measure,
+    "weights-order": weights_order.measure,
 }
 
 

@@ -14,19 +14,27 @@ from bnlint.finding import Plot
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
+    bias_gradient,
+    checkpoint_updates,
     container_reach,
+    dropout_shift,
     ema_buffers,
+    eps_carried,
     eps_gap,
     export_parity,
     freeze_drift,
     fresh_layer,
+    functional_flag,
     mc_dropout,
     mode_gap,
     mode_in_forward,
     mode_override,
     momentum_memory,
+    noise_run,
+    norm_fit,
     plots,
     second_epoch,
+    shared_statistics,
     swa_buffers,
     trace_parity,
     training_flag,
@@ -38,12 +46,16 @@ from bnlint.verify.fixture import plain
 #: The kinds of experiment, each ``measure(layer, device, options)``.
 EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "mode-gap": mode_gap.measure,
+    "eval-dependence": mode_gap.measure,  # the same measurement, judged otherwise
     "momentum-memory": momentum_memory.measure,
+    "degenerate-momentum": momentum_memory.measure,  # the same measurement, judged otherwise
     "eps-gap": eps_gap.measure,
+    "eps-carried": eps_carried.measure,
     "second-epoch": second_epoch.measure,
     "mode-in-forward": mode_in_forward.measure,
     "freeze-drift": freeze_drift.measure,
     "fresh-layer": fresh_layer.measure,
+    "functional-flag": functional_flag.measure,
     "container-reach": container_reach.measure,
     "mode-override": mode_override.measure,
     "training-flag": training_flag.measure,
@@ -52,6 +64,12 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "export-parity": export_parity.measure,
     "ema-buffers": ema_buffers.measure,
     "swa-buffers": swa_buffers.measure,
+    "checkpoint-updates": checkpoint_updates.measure,
+    "noise-run": noise_run.measure,
+    "shared-statistics": shared_statistics.measure,
+    "bias-gradient": bias_gradient.measure,
+    "dropout-shift": dropout_shift.measure,
+    "norm-fit": norm_fit.measure,
 }
 
 #: Kinds of which many layers can be measured at once.

@@ -130,8 +130,14 @@ class Rebuilt:
         return dict(self._traits)
 
 
-def _drawn(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterable[Tensor]:
+def normal(shape: tuple[int, ...], mean: float, sd: float, generator: Any = None) -> Tensor:
     """Normal values drawn on the CPU, so that every device is given the same."""
+    generator = generator or torch.Generator().manual_seed(fixture.SEED)
+    return mean + sd * torch.randn(shape, generator=generator)
+
+
+def _drawn(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterable[Tensor]:
+    """So many batches, kept for the next who asks where they are not too large."""
     if math.prod(shape) * count > _KEPT:
         return _draw(shape, mean, sd, seed, count)
     return _draw_once(shape, mean, sd, seed, count)
@@ -140,7 +146,7 @@ def _drawn(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int
 def _draw(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(count):
-        yield mean + sd * torch.randn(shape, generator=generator)
+        yield normal(shape, mean, sd, generator)
 
 
 @lru_cache(maxsize=8)
