@@ -38,7 +38,10 @@ from bnlint.verify.verdict import KINDS, judge, reported
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 #: How the thresholds are told that go with the measurements.
-_TOLD = re.compile(r"([\w /]+): confirmed (above|from|below) ([\d.e+-]+)(?![\d.]| times)(?:, refuted (?:up to|at|above) ([\d.e+-]+))?")
+_TOLD = re.compile(
+    r"([\w /]+): confirmed (above|from|below) ([\d.e+-]+)(?![\d.]| times)"
+    r"(?:, refuted (?:up to|at|above) ([\d.e+-]+))?"
+)
 
 
 @dataclass
