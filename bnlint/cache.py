@@ -10,21 +10,24 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 DIRECTORY = ".bnlint_cache"
 #: Raised when a table or the JSON changes its shape.
-_FORMAT = 2
+_FORMAT = 3
 #: Results kept; the oldest go first. A file without findings takes about 100 bytes, and more where it imports others.
 _CAPACITY = 200_000
+#: Verdicts kept, of one to ten kilobytes each.
+_VERDICTS = 10_000
 #: Environments kept: virtual environments, versions of Python, states of a checkout.
 _NOTES = 50
 _TABLES = (
     "results (key BLOB PRIMARY KEY, findings TEXT NOT NULL, dependencies TEXT NOT NULL)",
     "notes (key BLOB PRIMARY KEY, text TEXT NOT NULL)",
+    "verdicts (key BLOB PRIMARY KEY, text TEXT NOT NULL)",
 )
 #: sqlite3 before 3.32 takes 999 parameters.
 _AT_ONCE = 900
@@ -46,6 +49,7 @@ class ResultCache:
         self._database = database
         self._results: dict[bytes, tuple[bytes, str, str]] = {}
         self._notes: dict[bytes, tuple[bytes, str]] = {}
+        self._verdicts: dict[bytes, tuple[bytes, str]] = {}
 
     @classmethod
     def open(cls, root: str) -> ResultCache:
@@ -74,11 +78,12 @@ class ResultCache:
         if self._database is None:
             return
         with suppress(sqlite3.Error):
-            if self._results or self._notes:
+            if self._results or self._notes or self._verdicts:
                 with self._database as transaction:
                     transaction.executemany("REPLACE INTO results VALUES (?, ?, ?)", self._results.values())
                     transaction.executemany("REPLACE INTO notes VALUES (?, ?)", self._notes.values())
-                    for table, capacity in (("results", _CAPACITY), ("notes", _NOTES)):
+                    transaction.executemany("REPLACE INTO verdicts VALUES (?, ?)", self._verdicts.values())
+                    for table, capacity in (("results", _CAPACITY), ("notes", _NOTES), ("verdicts", _VERDICTS)):
                         newest = f"(SELECT max(rowid) FROM {table})"
                         transaction.execute(f"DELETE FROM {table} WHERE rowid <= {newest} - ?", (capacity,))
         self._database.close()
@@ -86,13 +91,11 @@ class ResultCache:
 
     def results(self, keys: Iterable[bytes]) -> dict[bytes, tuple[str, str]]:
         """Findings and dependencies, both as JSON, for those of the ``keys`` that are known."""
-        found: dict[bytes, tuple[str, str]] = {}
-        asked = list(keys) if self._database is not None else []
-        for start in range(0, len(asked), _AT_ONCE):
-            some = asked[start : start + _AT_ONCE]
-            query = f"SELECT * FROM results WHERE key IN ({','.join('?' * len(some))})"
-            found.update({row[0]: (row[1], row[2]) for row in self._select(query, some)})
-        return found
+        return {row[0]: (row[1], row[2]) for row in self._rows("results", keys)}
+
+    def verdicts(self, keys: Iterable[bytes]) -> dict[bytes, str]:
+        """Verdicts, as JSON, for those of the ``keys`` that are known."""
+        return {row[0]: row[1] for row in self._rows("verdicts", keys)}
 
     @property
     def is_empty(self) -> bool:
@@ -103,6 +106,10 @@ class ResultCache:
         """Remember a result; it is written when the cache is closed."""
         self._results[key] = (key, findings, dependencies)
 
+    def keep_verdict(self, key: bytes, text: str) -> None:
+        """Remember a verdict; it is written when the cache is closed."""
+        self._verdicts[key] = (key, text)
+
     def note(self, key: bytes) -> str | None:
         """What an earlier run wrote down under this key."""
         rows = self._select("SELECT text FROM notes WHERE key = ?", [key])
@@ -111,6 +118,12 @@ class ResultCache:
     def write_down(self, key: bytes, text: str) -> None:
         """Leave a note for later runs."""
         self._notes[key] = (key, text)
+
+    def _rows(self, table: str, keys: Iterable[bytes]) -> Iterator[Any]:
+        asked = list(keys) if self._database is not None else []
+        for start in range(0, len(asked), _AT_ONCE):
+            some = asked[start : start + _AT_ONCE]
+            yield from self._select(f"SELECT * FROM {table} WHERE key IN ({','.join('?' * len(some))})", some)
 
     def _select(self, query: str, parameters: list[bytes]) -> list[Any]:
         if self._database is None:
@@ -137,6 +150,7 @@ def _connect(path: str) -> sqlite3.Connection | None:
                 raise sqlite3.DatabaseError("another format")
             database.execute("SELECT key, findings, dependencies FROM results LIMIT 1").fetchone()
             database.execute("SELECT key, text FROM notes LIMIT 1").fetchone()
+            database.execute("SELECT key, text FROM verdicts LIMIT 1").fetchone()
             return database
         except sqlite3.OperationalError as error:
             if database is not None:

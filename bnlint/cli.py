@@ -23,8 +23,9 @@ PROGRESS_AFTER = 1.0
 _EPILOG = """\
 exit status:
   0  nothing found (with --verify: nothing that was not refuted)
-  1  findings
-  2  could not run: wrong usage, or a file or path that could not be analysed
+  1  findings (with --verify: confirmed or inconclusive ones)
+  2  could not run: wrong usage, or a file or path that could not be analysed (with --verify-strict: or a finding
+     that could not be decided, also where --exit-zero forgives findings)
 
 What cannot be analysed is reported under the code BNL900, which is no rule and cannot be selected or ignored;
 exclude the file instead. Settings come from [tool.bnlint] in the nearest pyproject.toml upward that has it:
@@ -93,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
         help="rebuild the flagged layers and measure the effect; runs none of the linted code",
     )
     verifier.add_argument(
+        "--verify-strict",
+        action="store_true",
+        help="the same, and inconclusive findings make the exit status 2: something could not be measured",
+    )
+    verifier.add_argument(
         "--verify-models",
         action="store_true",
         help="also build the project's own models and measure those; this runs code of their classes, in a child "
@@ -100,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verifier.add_argument("--device", help="where to measure: auto (default), cpu, cuda, mps")
     output = parser.add_argument_group("output")
-    output.add_argument("--format", help="text (default) or json")
+    output.add_argument("--format", help="text (default), json or html")
+    output.add_argument("--html", metavar="FILE", help="also write the report as a page, with plots if verified")
     output.add_argument("--exit-zero", action="store_true", help="findings do not make the exit status 1")
     parser.add_argument("--stdin-filename", metavar="PATH", help="the path to show for standard input")
     parser.add_argument(
@@ -127,11 +134,25 @@ def _run(options: argparse.Namespace) -> int:
     from bnlint.report import write
 
     settings = _settings(options)
+    if options.html is not None and not os.path.isdir(os.path.dirname(options.html) or "."):
+        raise UsageError(f"--html: there is no folder {os.path.dirname(options.html)!r}; make it first")
     report = _lint(options, settings)
+    if options.html is not None:
+        _write_page(report, options.html)
     write(report, settings.format, sys.stdout)
-    if report.diagnostics:
+    if report.diagnostics or (options.verify_strict and _undecided(report)):
         return 2
     return 0 if options.exit_zero or not _standing(report) else 1
+
+
+def _write_page(report: Report, path: str) -> None:
+    from bnlint.report import write
+
+    try:
+        with open(path, "w", encoding="ascii") as stream:
+            write(report, "html", stream)
+    except OSError as error:
+        raise UsageError(f"--html: {path} cannot be written: {error.strerror}; choose another file") from error
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -178,8 +199,9 @@ def _lint(options: argparse.Namespace, settings: Settings) -> Report:
         return run(
             inputs,
             settings,
-            verify=options.verify or options.verify_models,
+            verify=options.verify or options.verify_strict or options.verify_models,
             verify_models=options.verify_models,
+            plots=options.html is not None or settings.format == "html",
             use_cache=not options.no_cache,
             jobs=jobs,
             progress=progress,
@@ -205,6 +227,21 @@ def _standing(report: Report) -> bool:
         finding.verification is None or finding.verification.verdict is not Verdict.REFUTED
         for finding in report.findings
     )
+
+
+def _undecided(report: Report) -> bool:
+    """Whether there is a finding without a verdict; if so, standard error says how many there are."""
+    if not report.findings:
+        return False
+    from bnlint.finding import Verdict
+
+    decided = (Verdict.CONFIRMED, Verdict.REFUTED)
+    verifications = [finding.verification for finding in report.findings]
+    count = sum(its is None or its.verdict not in decided for its in verifications)
+    if count:
+        findings = "1 finding" if count == 1 else f"{count} findings"
+        print(f"bnlint: {findings} could not be decided (--verify-strict); the report says why", file=sys.stderr)
+    return count > 0
 
 
 @contextmanager

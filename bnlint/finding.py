@@ -90,10 +90,45 @@ class Fix:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """The values of one quantity at a plot's places; None where there is no finite number."""
+
+    name: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Measured curves over the same places ``x``.
+
+    In a plot with ``bins`` the places are the limits of bins, one more than there are values. ``reference`` is a value
+    that a curve should have.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    x: tuple[float, ...]
+    curves: tuple[Curve, ...]
+    bins: bool = False
+    reference: Curve | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plot:
+        def curve(its: dict[str, Any]) -> Curve:
+            return Curve(its["name"], tuple(its["values"]))
+
+        curves = tuple(curve(its) for its in data["curves"])
+        reference = curve(data["reference"]) if data["reference"] else None
+        return cls(**{**data, "x": tuple(data["x"]), "curves": curves, "reference": reference})
+
+
+@dataclass(frozen=True)
 class Verification:
     """What the machine answered: the verdict, why, and the numbers behind it.
 
-    ``measurements`` holds plain numbers, strings and lists; ``versions`` maps package to version.
+    ``measurements`` holds plain numbers, strings and lists; ``versions`` maps package to version. ``plots`` are
+    measured only where a report shows pictures, and are no part of the JSON format.
     """
 
     verdict: Verdict
@@ -102,9 +137,12 @@ class Verification:
     framework: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     measurements: dict[str, Any] = field(default_factory=dict)
+    plots: tuple[Plot, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "verdict": self.verdict.value}
+        data = {**asdict(self), "verdict": self.verdict.value}
+        del data["plots"]
+        return data
 
 
 @dataclass(frozen=True)

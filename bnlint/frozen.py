@@ -1,4 +1,6 @@
-"""Findings as the cache keeps them: JSON that loses nothing, unlike the public one, and is read only when needed."""
+"""Findings and verdicts as the cache keeps them: JSON that loses nothing, unlike the public one.
+
+It is read only where it is needed."""
 
 from __future__ import annotations
 
@@ -8,7 +10,19 @@ from dataclasses import asdict
 from typing import Any
 
 from bnlint.experiment import Experiment
-from bnlint.finding import Confidence, Edit, Finding, Fix, Location, Safety, Severity, TraceStep
+from bnlint.finding import (
+    Confidence,
+    Edit,
+    Finding,
+    Fix,
+    Location,
+    Plot,
+    Safety,
+    Severity,
+    TraceStep,
+    Verdict,
+    Verification,
+)
 
 
 def freeze(findings: Iterable[Finding]) -> str:
@@ -22,6 +36,21 @@ def thaw(text: str) -> tuple[Finding, ...]:
         return tuple(_finding(data) for data in json.loads(text))
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"these are no findings: {error}") from error
+
+
+def freeze_verification(verification: Verification) -> str:
+    """A verdict as text."""
+    return json.dumps(asdict(verification))
+
+
+def thaw_verification(text: str) -> Verification:
+    """Undo ``freeze_verification``. Raises ``ValueError`` for a text that it did not make."""
+    try:
+        data = json.loads(text)
+        plots = tuple(Plot.from_json(plot) for plot in data["plots"])
+        return Verification(**{**data, "verdict": Verdict(data["verdict"]), "plots": plots})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"this is no verdict: {error}") from error
 
 
 def _finding(data: dict[str, Any]) -> Finding:

@@ -35,11 +35,13 @@ def run(
     *,
     verify: bool = False,
     verify_models: bool = False,
+    plots: bool = False,
     use_cache: bool = True,
     jobs: int = 1,
     progress: Progress = lambda activity, done, total: None,
 ) -> Report:
-    """Lint paths or standard input with at most ``jobs`` processes, and verify what is found if asked to.
+    """Lint paths or standard input with at most ``jobs`` processes, and verify what is found if asked to, with
+    ``plots`` for a report that shows them.
 
     ``progress`` hears what is being done and how many of how many items are done. Raises ``UsageError`` for settings
     that name what is no rule, and for rules that cannot be loaded.
@@ -62,7 +64,7 @@ def run(
             progress("linting", done, len(files))
     if verify and findings:
         progress("verifying", 0, len(findings))
-        findings, problems = _verify(findings, settings.device, verify_models)
+        findings, problems = _verify(findings, settings, use_cache, models=verify_models, plots=plots)
         diagnostics += problems
     return Report(
         findings=tuple(sorted(findings, key=lambda finding: finding.sort_key)),
@@ -117,13 +119,18 @@ def _lint_files(files: Sequence[SourceFile], settings: Settings, use_cache: bool
                 yield 1, result.findings, result.diagnostics
 
 
-def _verify(findings: list[Finding], device: str, models: bool) -> tuple[list[Finding], list[Diagnostic]]:
-    from bnlint.engine import internal_error
+def _verify(
+    findings: list[Finding], settings: Settings, use_cache: bool, *, models: bool, plots: bool
+) -> tuple[list[Finding], list[Diagnostic]]:
+    from bnlint.cache import ResultCache
     from bnlint.verify import verify
 
     try:
-        return verify(findings, device=device, models=models), []
+        with ResultCache.open(settings.root) if use_cache else ResultCache() as cache:
+            return verify(findings, device=settings.device, models=models, plots=plots, cache=cache), []
     except Exception as error:
+        from bnlint.engine import internal_error
+
         return findings, [internal_error("", "verifying", error)]
 
 

@@ -120,7 +120,7 @@ def test_refuted_findings_do_not_count(bad: str, monkeypatch: pytest.MonkeyPatch
     verdict = Verdict.REFUTED
     asked = []
 
-    def verify(findings: list[Finding], device: str, models: bool) -> list[Finding]:
+    def verify(findings: list[Finding], device: str, **_: Any) -> list[Finding]:
         asked.append(device)
         return [finding.verified(Verification(verdict, "as the test wants it")) for finding in findings]
 
@@ -132,10 +132,40 @@ def test_refuted_findings_do_not_count(bad: str, monkeypatch: pytest.MonkeyPatch
     assert asked == ["cpu", "auto"]
 
 
+@pytest.mark.parametrize(
+    ("verdict", "options", "status"),
+    [
+        (Verdict.CONFIRMED, (), 1),
+        (Verdict.CONFIRMED, ("--exit-zero",), 0),
+        (Verdict.REFUTED, (), 0),
+        (Verdict.INCONCLUSIVE, (), 2),
+        (Verdict.INCONCLUSIVE, ("--exit-zero",), 2),
+        (None, ("--exit-zero",), 2),
+    ],
+)
+def test_strictly_an_undecided_finding_is_a_failure(
+    bad: str,
+    verdict: Verdict | None,
+    options: tuple[str, ...],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def verify(findings: list[Finding], device: str, **_: Any) -> list[Finding]:
+        return [finding.verified(Verification(verdict, "why")) if verdict else finding for finding in findings]
+
+    monkeypatch.setattr("bnlint.verify.verify", verify)
+    assert main(["--verify-strict", *options, bad]) == status
+    error = capsys.readouterr().err
+    assert error == (
+        "bnlint: 1 finding could not be decided (--verify-strict); the report says why\n" if status == 2 else ""
+    )
+
+
 def test_a_failing_verifier_leaves_the_findings(
     bad: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def verify(findings: list[Finding], device: str, models: bool) -> list[Finding]:
+    def verify(findings: list[Finding], device: str, **_: Any) -> list[Finding]:
         raise OSError("no more processes")
 
     monkeypatch.setattr("bnlint.verify.verify", verify)
@@ -329,3 +359,21 @@ def test_a_linted_file_in_the_working_directory_is_never_imported(tmp_path: Path
     (tmp_path / "random.py").write_text("raise SystemExit('linted code was run')\n")
     run = subprocess.run([sys.executable, "-m", "bnlint"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (0, "No findings in 1 file.\n"), run.stderr
+
+
+def test_a_run_with_known_verdicts_starts_no_process(bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bnlint.verify import runner
+
+    counted = Verification(Verdict.CONFIRMED, "why", "cpu", "torch")
+    asked = []
+
+    def run(batches: dict[str, list[object]], *_: object) -> dict[str, list[tuple[Verification, bool]]]:
+        asked.append(batches)
+        return {framework: [(counted, True)] * len(experiments) for framework, experiments in batches.items()}
+
+    monkeypatch.setattr(runner, "run", run)
+    assert main(["--verify", bad]) == 1
+    assert main(["--verify", "--no-cache", bad]) == 1
+    assert len(asked) == 2
+    monkeypatch.setattr(runner, "run", None)
+    assert main(["--verify", bad]) == 1

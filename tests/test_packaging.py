@@ -116,6 +116,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
         *(path.relative_to(ROOT).as_posix() for path in (ROOT / "bnlint").rglob("*.py")),
         *(f"bnlint/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "rules").rglob("*.py")),
         "bnlint/frameworks/catalogue.json",
+        "bnlint/report/page.html.jinja",
         "bnlint/py.typed",
     }
     with zipfile.ZipFile(wheel) as archive:

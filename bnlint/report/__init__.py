@@ -10,7 +10,7 @@ from typing import TextIO
 
 from bnlint.outcome import Report
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "html")
 
 
 def write(report: Report, format: str, stream: TextIO) -> None:
@@ -19,6 +19,10 @@ def write(report: Report, format: str, stream: TextIO) -> None:
         from bnlint.report import json
 
         stream.write(json.render(report))
+    elif format == "html":
+        from bnlint.report import html
+
+        stream.write(html.render(report))
     elif format == "text" and not report.findings and not report.diagnostics:
         from bnlint.report.summary import summary
 

@@ -8,11 +8,14 @@ be imported before that path is in place.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Seconds after the parent's own limit at which an orphaned child ends itself.
 GRACE = 15.0
+#: Layers of one kind of experiment below which they are measured one by one.
+FEW = 3
 
 
 def main() -> None:
@@ -62,6 +67,7 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     from bnlint.verify.backends import CannotMeasure, open_backend
     from bnlint.verify.fixture import one_line
 
+    gc.disable()  # what an import makes is there to stay; to look it through again and again takes a while
     try:
         backend = open_backend(request["framework"], request["device"])
     except CannotMeasure as error:
@@ -70,33 +76,65 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     except Exception as error:  # whatever it is, it is reported
         yield {"failed": f"{request['framework']} is installed but cannot be imported: {one_line(error)}"}
         return
+    gc.freeze()
+    gc.enable()
+    experiments = [Experiment.from_json(data) for data in request["experiments"]]
+    known = {} if request["plots"] else _known_together(backend, experiments)
+    for index, experiment in enumerate(experiments):
+        yield {"index": index, **_answer(backend, experiment, known, request["plots"])}
+
+
+def _known_together(backend: Backend, experiments: Sequence[Experiment]) -> dict[str, Facts]:
+    """What can be measured for many layers at once. Whatever goes wrong here is met again by one of them alone."""
+    from bnlint.verify.fixture import describe
+
+    kinds: dict[str, dict[str, LayerSpec]] = {}
+    for experiment in experiments:
+        for layer in experiment.layers:
+            kinds.setdefault(experiment.kind, {})[_question(experiment, layer)] = layer
     known: dict[str, Facts] = {}
-    for index, data in enumerate(request["experiments"]):
-        yield {"index": index, **_answer(backend, Experiment.from_json(data), known)}
+    for kind, layers in kinds.items():
+        if len(layers) < FEW:
+            continue
+        with suppress(Exception):
+            measured = backend.measure_together(kind, list(layers.values()), backend.device)
+            for (question, layer), facts in zip(layers.items(), measured, strict=True):
+                if facts is not None:
+                    known[question] = {"layer": describe(layer.kind, layer.arguments), **facts}
+    return known
 
 
-def _answer(backend: Backend, experiment: Experiment, known: dict[str, Facts]) -> dict[str, Any]:
+def _question(experiment: Experiment, layer: LayerSpec) -> str:
+    return json.dumps([experiment.kind, experiment.options, layer.kind, layer.arguments, layer.chosen])
+
+
+def _answer(backend: Backend, experiment: Experiment, known: dict[str, Facts], plots: bool = False) -> dict[str, Any]:
     """Measure each layer once per question (``known``), and the source's own input if it is given."""
     layers = []
     for layer in experiment.layers:
-        key = json.dumps([experiment.kind, experiment.options, layer.kind, layer.arguments, layer.chosen])
+        key = _question(experiment, layer)
         if key not in known:
             known[key] = _measured(backend, experiment, layer)
+            if plots and "error" not in known[key]:
+                known[key]["plots"] = _plots(backend, experiment, layer, "cpu" if "fallback" in known[key] else "")
         layers.append(known[key])
     outputs: Facts = {}
     if experiment.input is not None and len(experiment.layers) == 1 and "error" not in layers[0]:
         outputs = _measured(backend, experiment, experiment.layers[0], on_source=True)
-    fallback = next((facts["fallback"] for facts in [*layers, outputs] if "fallback" in facts), "")
+    passing = any(facts.pop("passing", False) for facts in [*map(dict, layers), outputs])
+    fallback = next((facts["fallback"] for facts in [*layers, outputs] if "fallback" in facts), backend.fallback)
     return {
         "layers": layers,
         "outputs": outputs,
         "device": "cpu" if fallback else backend.device,
         "fallback": fallback,
+        "passing": passing,
         "versions": backend.versions,
     }
 
 
 def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_source: bool = False) -> Facts:
+    from bnlint.verify.backends import CannotMeasure
     from bnlint.verify.fixture import describe
 
     def facts_on(device: str) -> Facts:
@@ -116,7 +154,18 @@ def _measured(backend: Backend, experiment: Experiment, layer: LayerSpec, on_sou
                 raise
         return {**facts_on("cpu"), "fallback": f"out of memory on {backend.device}, measured on the CPU"}
     except Exception as error:  # whatever it is, it is reported
-        return {"layer": describe(layer.kind, layer.arguments), "error": _reason(error)}
+        # What a framework raises on the CPU it raises again; on another device it may have been busy.
+        known = (CannotMeasure, TypeError, ValueError, *((RuntimeError,) if backend.device == "cpu" else ()))
+        passing = backend.is_out_of_memory(error) or not isinstance(error, known)
+        return {"layer": describe(layer.kind, layer.arguments), "error": _reason(error), "passing": passing}
+
+
+def _plots(backend: Backend, experiment: Experiment, layer: LayerSpec, device: str) -> list[dict[str, Any]]:
+    """Pictures for a report; the verdict does not hang on them."""
+    try:
+        return [asdict(plot) for plot in backend.plots(experiment, layer, device or backend.device)]
+    except Exception:  # what went wrong would have gone wrong in the measurement too, or is of no weight
+        return []
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib.machinery import PathFinder
@@ -21,20 +21,27 @@ from pathlib import Path
 from typing import Any
 
 from bnlint.experiment import Experiment
-from bnlint.finding import Verdict, Verification
-from bnlint.verify.importing import isolated_path
+from bnlint.finding import Plot, Verdict, Verification
 from bnlint.verify.verdict import judge, reported
 
 #: Script that the child runs, without the interpreter's own arguments.
 CHILD = Path(__file__).with_name("child.py")
 
 
+#: A verdict, and whether it will be the same the next time.
+Answer = tuple[Verification, bool]
+
+
 def run(
-    batches: Mapping[str, Sequence[Experiment]], device: str, time_limit: float, linted: Iterable[str]
-) -> dict[str, list[Verification]]:
-    """Answer every framework's experiments, in order. ``linted`` are the files whose code must not be imported."""
-    path = isolated_path(linted)
-    verifications: dict[str, list[Verification]] = {}
+    batches: Mapping[str, Sequence[Experiment]],
+    device: str,
+    time_limit: float,
+    path: Sequence[str],
+    plots: bool = False,
+) -> dict[str, list[Answer]]:
+    """Answer every framework's experiments, in order. ``path`` is where the children may import from."""
+    path = list(path)
+    verifications: dict[str, list[Answer]] = {}
     waiting: dict[str, Future[tuple[dict[int, dict[str, Any]], str]]] = {}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True))
@@ -42,20 +49,21 @@ def run(
         for framework, experiments in batches.items():
             engine = _engine(framework, path)
             if engine is None:
-                verifications[framework] = [_inconclusive(_missing(framework), framework)] * len(experiments)
+                verifications[framework] = [(_inconclusive(_missing(framework), framework), False)] * len(experiments)
                 continue
             request = {
                 "framework": framework,
                 "device": device,
                 "limit": time_limit,
                 "path": path,
+                "plots": plots,
                 "experiments": [experiment.to_json() for experiment in experiments],
             }
             try:
                 child = Child(request, _environment(engine, device, folder), folder)
             except OSError as error:
                 reason = f"no child process could be started: {error}"
-                verifications[framework] = [_inconclusive(reason, framework)] * len(experiments)
+                verifications[framework] = [(_inconclusive(reason, framework), False)] * len(experiments)
                 continue
             # Whatever ends this block, Ctrl-C included, ends the children before their threads are waited for.
             stack.callback(child.kill)
@@ -63,7 +71,7 @@ def run(
         for framework, future in waiting.items():
             answers, ending = future.result()
             verifications[framework] = [
-                _verification(framework, experiment, answers.get(index), ending)
+                (_verification(framework, experiment, answers.get(index), ending), _lasts(answers.get(index)))
                 for index, experiment in enumerate(batches[framework])
             ]
     return verifications
@@ -124,9 +132,10 @@ class Child:
         status = self.process.returncode
         if status < 0:
             try:
-                how = f"was ended by {signal.Signals(-status).name}"
+                name = signal.Signals(-status).name
             except ValueError:
-                how = f"was ended by signal {-status}"
+                name = f"signal {-status}"
+            how = f"was ended by {name}{', as happens where memory runs out,' if name == 'SIGKILL' else ''}"
         else:
             how = f"ended with status {status}"
         lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -180,6 +189,7 @@ def _verification(framework: str, experiment: Experiment, answer: dict[str, Any]
         return _inconclusive(ending, framework)
     verdict, reason = judge(experiment.kind, answer["layers"])
     measurements = reported(experiment.kind, answer["layers"])
+    plots = tuple(Plot.from_json(plot) for plot in measurements.pop("plots", ()))
     outputs = answer["outputs"]
     if "error" in outputs:
         reason += f"; the source's own input could not be run: {outputs['error']}"
@@ -187,7 +197,12 @@ def _verification(framework: str, experiment: Experiment, answer: dict[str, Any]
         measurements |= {name: value for name, value in outputs.items() if name != "fallback"}
     if answer["fallback"]:
         reason += f" ({answer['fallback']})"
-    return Verification(verdict, reason, answer["device"], framework, answer["versions"], measurements)
+    return Verification(verdict, reason, answer["device"], framework, answer["versions"], measurements, plots)
+
+
+def _lasts(answer: dict[str, Any] | None) -> bool:
+    """Whether an answer is worth keeping: not where the machine was at its limits, or nobody knows what happened."""
+    return answer is not None and not answer["fallback"] and not answer.get("passing", True)
 
 
 def _inconclusive(reason: str, framework: str) -> Verification:

@@ -48,6 +48,20 @@ def test_a_missing_device_is_named_for_keras_too(ask: Ask, keras_experiment: Exp
     assert f"device {missing} was asked for" in answer.reason
 
 
+def test_a_card_that_cannot_be_used_is_passed_over_and_named() -> None:
+    """As where the driver does not fit: it is found, and the first computation fails."""
+    if find_spec("torch") is None or accelerator():
+        pytest.skip("torch is not installed, or finds a GPU that works")
+    code = (
+        "import torch; torch.cuda.is_available = lambda: True\n"
+        "from bnlint.verify.backends.torch import open_backend\n"
+        "backend = open_backend('auto'); print(backend.device, backend.fallback)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cpu torch ") and "cannot use cuda: " in done.stdout
+    assert done.stdout.endswith("; measured on the CPU\n")
+
+
 @pytest.mark.gpu
 def test_the_gpu_gives_the_same_verdicts(
     ask: Ask,

@@ -20,7 +20,7 @@ import pytest
 import bnlint
 from bnlint.errors import UsageError
 from bnlint.experiment import Experiment
-from bnlint.finding import Finding, Verdict, Verification
+from bnlint.finding import Finding, Plot, Verdict, Verification
 from bnlint.verify import DEVICES, runner, verify
 from bnlint.verify.importing import isolated_path
 from bnlint.verify.plan import plan
@@ -35,6 +35,7 @@ ANSWER = {
     "outputs": {},
     "device": "cpu",
     "fallback": "",
+    "passing": False,
     "versions": {},
 }
 
@@ -102,13 +103,14 @@ def test_findings_keep_their_order_and_everything_else(
     ("script", "reason"),
     [
         ("answer(0); os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("answer(0); os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL, as happens where memory runs out, before"),
         (
             "answer(0); print('the last word', file=sys.stderr); sys.exit(3)",
             "status 3 before it answered; its last words: the last word",
         ),
         ('answer(0); sys.stdout.write(\'{"index": 1, "lay\'); sys.stdout.flush(); os._exit(1)', "status 1"),
     ],
-    ids=["signal", "status", "half a line"],
+    ids=["signal", "killed", "status", "half a line"],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and their names are POSIX's")
 def test_a_dead_child_loses_only_what_it_had_not_answered(
@@ -298,24 +300,71 @@ def test_settings_that_make_no_sense() -> None:
             verify([], time_limit=limit)
 
 
-def test_running_out_of_memory_falls_back_to_the_cpu(torch_experiments: Mapping[str, Experiment]) -> None:
+class Small:
+    """A backend without memory, but on the devices that have some; it raises what it is told to."""
+
+    def __init__(self, device: str = "cuda", enough: str = "cpu", error: Exception | None = None) -> None:
+        self.device = device
+        self.fallback = ""
+        self.enough = enough
+        self.error = error or MemoryError("out of memory")
+        self.versions: dict[str, str] = {}
+
+    def measure(self, experiment: Experiment, layer: Any, device: str) -> dict[str, Any]:
+        if device != self.enough:
+            raise self.error
+        return {"gap": 0.5, "p": 0.5}
+
+    def outputs(self, kind: str, layer: Any, source: Any, device: str) -> dict[str, Any]:
+        return {}
+
+    def measure_together(self, kind: str, layers: Any, device: str) -> list[dict[str, Any] | None]:
+        return [None] * len(layers)
+
+    def plots(self, experiment: Experiment, layer: Any, device: str) -> list[Plot]:
+        return []
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return "out of memory" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "lasts"),
+    [
+        ("cpu", MemoryError("out of memory"), False),
+        ("cuda", RuntimeError("out of memory"), False),
+        ("cuda", RuntimeError("the driver\nis busy"), False),
+        ("cpu", OSError("no space left"), False),
+        ("cpu", RuntimeError("negative dimension"), True),
+        ("cuda", TypeError("no such argument"), True),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_kept_only_if_it_will_go_wrong_again(
+    device: str, error: Exception, lasts: bool, torch_experiments: Mapping[str, Experiment]
+) -> None:
     from bnlint.verify.child import _answer
 
-    class Small:
-        def __init__(self) -> None:
-            self.device = "cuda"
-            self.versions: dict[str, str] = {}
+    answer = _answer(Small(device, "", error), torch_experiments["dropout"], {})
+    judged = runner._verification("torch", torch_experiments["dropout"], answer, "")
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert " ".join(str(error).split()) in judged.reason and "\n" not in judged.reason
+    assert runner._lasts(answer) is lasts
 
-        def measure(self, experiment: Experiment, layer: Any, device: str) -> dict[str, Any]:
-            if device != "cpu":
-                raise MemoryError("out of memory")
-            return {"gap": 0.5, "p": 0.5}
 
-        def outputs(self, kind: str, layer: Any, source: Any, device: str) -> dict[str, Any]:
-            return {}
+def test_a_device_that_is_passed_over_is_named(torch_experiments: Mapping[str, Experiment]) -> None:
+    from bnlint.verify.child import _answer
 
-        def is_out_of_memory(self, error: BaseException) -> bool:
-            return isinstance(error, MemoryError)
+    backend = Small("cpu")
+    backend.fallback = "torch 2.13.0 cannot use cuda: no driver; measured on the CPU"
+    answer = _answer(backend, torch_experiments["dropout"], {})
+    judged = runner._verification("torch", torch_experiments["dropout"], answer, "")
+    assert judged.verdict is Verdict.CONFIRMED and judged.device == "cpu"
+    assert judged.reason.endswith("(torch 2.13.0 cannot use cuda: no driver; measured on the CPU)")
+    assert not runner._lasts(answer)
+
+
+def test_running_out_of_memory_falls_back_to_the_cpu(torch_experiments: Mapping[str, Experiment]) -> None:
+    from bnlint.verify.child import _answer
 
     experiment = torch_experiments["dropout"]
     answer = _answer(Small(), experiment, {})
@@ -324,3 +373,4 @@ def test_running_out_of_memory_falls_back_to_the_cpu(torch_experiments: Mapping[
     assert judged.device == "cpu"
     assert "out of memory on cuda" in judged.reason
     assert "fallback" not in judged.measurements
+    assert not runner._lasts(answer)

@@ -6,11 +6,12 @@ bnlint itself is type-checked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec, Scalar
+from bnlint.finding import Plot
 
 #: What is known about one layer after measuring: plain numbers, strings and lists.
 Facts = dict[str, Any]
@@ -27,13 +28,21 @@ class Backend(Protocol):
     """A framework on a device."""
 
     device: str
+    #: Why this is not the device that it should have been, or ''.
+    fallback: str
     versions: dict[str, str]
 
     def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
         """Answer the experiment for one of its layers; raises ``CannotMeasure`` or what the framework raises."""
 
+    def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
+        """What ``measure`` answers for each of the layers, None for those that have to be asked alone."""
+
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         """What a fresh layer makes of the source's own input."""
+
+    def plots(self, experiment: Experiment, layer: LayerSpec, device: str) -> list[Plot]:
+        """Curves that show what the experiment is about; none where a picture would not say more."""
 
     def is_out_of_memory(self, error: BaseException) -> bool: ...
 

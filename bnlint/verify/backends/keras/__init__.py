@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
+from bnlint.finding import Plot
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.keras import (
@@ -24,6 +25,7 @@ from bnlint.verify.backends.keras import (
     fit_epoch,
     inference_gap,
     momentum_memory,
+    plots,
     tape_step,
     training_literal,
     update_ops,
@@ -50,8 +52,9 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
 
 
 class KerasBackend:
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, fallback: str = "") -> None:
         self.device = device
+        self.fallback = fallback
         engine: Any = tf if tf is not None else import_module(BACKEND)
         self.versions = {"keras": str(keras.__version__), BACKEND: str(engine.__version__)}
 
@@ -60,6 +63,9 @@ class KerasBackend:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for keras")
         with _scope(device):
             return EXPERIMENTS[experiment.kind](Rebuilt(layer), experiment.options)
+
+    def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
+        return [None] * len(layers)
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         if kind != "inference-gap":
@@ -79,16 +85,23 @@ class KerasBackend:
                     facts[f"output_{name}_spread"] = plain(spread)
         return facts
 
+    def plots(self, experiment: Experiment, layer: LayerSpec, device: str) -> list[Plot]:
+        with _scope(device):
+            return plots.plots(experiment.kind, layer)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            return True
         text = str(error)
-        return type(error).__name__ == "ResourceExhaustedError" or "out of memory" in text or "OOM" in text
+        return any(words in text for words in ("out of memory", "OOM", "not enough memory", "can't allocate memory"))
 
 
 def open_backend(device: str) -> KerasBackend:
     if tf is None:
-        from bnlint.verify.backends.torch.device import pick_device
+        from bnlint.verify.backends.torch.device import passed_over, pick_device
 
-        return KerasBackend(pick_device(device))
+        picked = pick_device(device)
+        return KerasBackend(picked, passed_over(device, picked))
     accelerators = tf.config.list_physical_devices("GPU")
     accelerator = "mps" if sys.platform == "darwin" else "cuda"
     for found in accelerators:

@@ -7,9 +7,10 @@ mistake, each on fresh copies. Where the two agree the finding is refuted, whate
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
+from bnlint.finding import Plot
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
@@ -31,13 +32,14 @@ from bnlint.verify.backends.torch import (
     momentum_memory,
     noise_run,
     norm_fit,
+    plots,
     second_epoch,
     shared_statistics,
     swa_buffers,
     trace_parity,
     training_flag,
 )
-from bnlint.verify.backends.torch.device import pick_device
+from bnlint.verify.backends.torch.device import passed_over, pick_device
 from bnlint.verify.backends.torch.rebuilt import Rebuilt, seeded, torch
 from bnlint.verify.fixture import plain
 
@@ -70,10 +72,16 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "norm-fit": norm_fit.measure,
 }
 
+#: Kinds of which many layers can be measured at once.
+TOGETHER: dict[str, Callable[[Sequence[LayerSpec], str], list[Facts | None]]] = {
+    "momentum-memory": momentum_memory.measure_together,
+}
+
 
 class TorchBackend:
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, fallback: str = "") -> None:
         self.device = device
+        self.fallback = fallback
         self.versions = {"torch": str(torch.__version__)}
         # The tensors are so small that a second thread costs more than it saves, many times more on a busy machine.
         torch.set_num_threads(1)
@@ -83,6 +91,12 @@ class TorchBackend:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for torch")
         with torch.no_grad():
             return EXPERIMENTS[experiment.kind](layer, device, experiment.options)
+
+    def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
+        if kind not in TOGETHER:
+            return [None] * len(layers)
+        with torch.no_grad():
+            return TOGETHER[kind](layers, device)
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         if kind != "mode-gap":
@@ -101,9 +115,17 @@ class TorchBackend:
                     facts[f"output_{mode}_spread"] = plain(spread)
         return facts
 
+    def plots(self, experiment: Experiment, layer: LayerSpec, device: str) -> list[Plot]:
+        with torch.no_grad():
+            return plots.plots(experiment.kind, layer, device)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
+        if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+            return True
+        text = str(error)
+        return any(words in text for words in ("out of memory", "not enough memory", "can't allocate memory"))
 
 
 def open_backend(device: str) -> TorchBackend:
-    return TorchBackend(pick_device(device))
+    picked = pick_device(device)
+    return TorchBackend(picked, passed_over(device, picked))

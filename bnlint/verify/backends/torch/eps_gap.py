@@ -18,11 +18,12 @@ def measure(spec: LayerSpec, device: str, options: Options) -> Facts:
     if not rebuilt.normalises:
         raise CannotMeasure(f"{rebuilt.name} has no eps")
     x = rebuilt.input(mean=0.0, sd=1.0)
-    evaluated = rebuilt.fresh().eval()(x)
+    written, default = rebuilt.fresh(), rebuilt.fresh(eps=DEFAULT_EPS)
+    evaluated = written.eval()(x)
     return {
         **rebuilt.facts(x),
-        "eps": plain(float(rebuilt.fresh().eps)),
-        "gap_eval": plain(relative(evaluated, rebuilt.fresh(eps=DEFAULT_EPS).eval()(x))),
-        "gap_train": plain(relative(rebuilt.fresh()(x), rebuilt.fresh(eps=DEFAULT_EPS)(x))),
+        "eps": plain(float(written.eps)),
+        "gap_eval": plain(relative(evaluated, default.eval()(x))),
+        "gap_train": plain(relative(written.train()(x), default.train()(x))),
         "scale": plain((evaluated.cpu().double().norm() / x.cpu().double().norm()).item()),
     }

@@ -10,25 +10,23 @@ from __future__ import annotations
 from bnlint.experiment import LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import Facts, Options
-from bnlint.verify.backends.torch.rebuilt import Rebuilt, dependence, relative, seeded
+from bnlint.verify.backends.torch.rebuilt import Rebuilt, counted, dependence, movement, relative, seeded, statistics
 from bnlint.verify.fixture import plain
 
 
 def measure(spec: LayerSpec, device: str, options: Options) -> Facts:
     rebuilt = Rebuilt(spec, device)
     x = rebuilt.input()
-    train = seeded(rebuilt.used(), x)
-    evaluated = seeded(rebuilt.used().eval(), x)
+    layer, unchanging = rebuilt.used(), rebuilt.used().eval()
+    before, count = statistics(layer), counted(layer)
+    train, evaluated = seeded(layer, x), seeded(unchanging, x)
     facts = {**rebuilt.facts(x), "gap": plain(relative(train, evaluated)), **rebuilt.traits()}
     if not rebuilt.normalises:
         return facts
     part = x[: fixture.SUBSET]
     facts["batch_dependence_train"] = plain(dependence(train, seeded(rebuilt.used(), part)))
-    facts["batch_dependence_eval"] = plain(dependence(evaluated, seeded(rebuilt.used().eval(), part)))
-    layer, untouched = rebuilt.used(), rebuilt.used()
-    layer(x)
+    facts["batch_dependence_eval"] = plain(dependence(evaluated, seeded(unchanging, part)))
     if facts["tracks_running_stats"]:
-        moved = [layer.running_mean - untouched.running_mean, layer.running_var - untouched.running_var]
-        facts["statistics_drift"] = plain(max(change.abs().max().item() for change in moved))
-        facts["num_batches_tracked"] = int(layer.num_batches_tracked - untouched.num_batches_tracked)
+        facts["statistics_drift"] = plain(movement(before, statistics(layer)))
+        facts["num_batches_tracked"] = (counted(layer) or 0) - (count or 0)
     return facts

@@ -21,9 +21,9 @@ from bnlint.verify.backends.torch.rebuilt import (
     dependence,
     movement,
     relative,
+    seed,
     seeded,
     statistics,
-    torch,
 )
 from bnlint.verify.fixture import one_line, plain
 
@@ -98,9 +98,10 @@ class Run:
 def run(module: Module, layer: Module, batches: Iterable[Tensor]) -> Run:
     """Send the batches through ``module``, in the mode that it is in, and watch the ``layer`` within it."""
     before, count = statistics(layer), counted(layer)
-    torch.manual_seed(fixture.SEED)
     output = batch = None
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        if not number:
+            seed(batch.device.type)
         output = module(batch)
     after, count_after = statistics(layer), counted(layer)
     known = before is not None and after is not None

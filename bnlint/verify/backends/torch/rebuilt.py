@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -38,6 +39,10 @@ SPATIAL: dict[str, tuple[int, ...]] = {
 }
 
 
+#: Values of input that are kept for who asks for the same again (16 MiB).
+_KEPT = 2**22
+
+
 class Rebuilt:
     """A layer as the source builds it, as often as fresh copies of it are needed."""
 
@@ -62,7 +67,8 @@ class Rebuilt:
             # Only a size that torch would accept is replaced, so that it can reject the others itself.
             if isinstance(named, int) and named > 0:
                 self.arguments["num_features"] = self.features
-        self.like = torch.zeros(self.shape(2), device=device) if like is None else like
+        self._traits: Facts = {}
+        self.like = like
 
     @property
     def normalises(self) -> bool:
@@ -78,9 +84,12 @@ class Rebuilt:
 
     def fresh(self, **changes: Scalar) -> Module:
         """A new layer in train mode with its initial statistics."""
-        layer = getattr(torch.nn, self.name)(**{**self.arguments, **changes}).to(self.device)
+        layer = getattr(torch.nn, self.name)(**{**self.arguments, **changes})
+        if self.device != "cpu":
+            layer.to(self.device)
         if self.is_lazy:
-            layer.eval()(self.like)  # gives it its size; in eval mode that leaves the statistics alone
+            like = torch.zeros(self.shape(2), device=self.device) if self.like is None else self.like
+            layer.eval()(like)  # gives it its size; in eval mode that leaves the statistics alone
         return layer.train()
 
     def used(self, **changes: Scalar) -> Module:
@@ -94,13 +103,13 @@ class Rebuilt:
         return layer
 
     def input(self, mean: float = fixture.INPUT_MEAN, sd: float = fixture.INPUT_SD) -> Tensor:
-        return normal(self.shape(fixture.BATCH), mean, sd).to(self.device)
+        (drawn,) = _drawn(self.shape(fixture.BATCH), mean, sd, fixture.SEED, 1)
+        return drawn.to(self.device, copy=True)
 
     def batches(self, count: int, epoch: int = 1, mean: float = fixture.INPUT_MEAN) -> Iterator[Tensor]:
         """Batches of the input's distribution, the same ones whenever this epoch's are asked for."""
-        generator = torch.Generator().manual_seed(fixture.SEED + epoch)
-        for _ in range(count):
-            yield normal(self.shape(fixture.BATCH), mean, fixture.INPUT_SD, generator).to(self.device)
+        for batch in _drawn(self.shape(fixture.BATCH), mean, fixture.INPUT_SD, fixture.SEED + epoch, count):
+            yield batch.to(self.device, copy=True)
 
     def facts(self, x: Tensor) -> Facts:
         return {
@@ -112,10 +121,13 @@ class Rebuilt:
 
     def traits(self) -> Facts:
         """What can make both modes agree: a probability of 0, or no running statistics."""
-        layer = self.fresh()
-        if self.normalises:
-            return {"tracks_running_stats": layer.running_mean is not None}
-        return {"p": plain(float(layer.p))}
+        if not self._traits:
+            layer = self.fresh()
+            if self.normalises:
+                self._traits = {"tracks_running_stats": layer.running_mean is not None}
+            else:
+                self._traits = {"p": plain(float(layer.p))}
+        return dict(self._traits)
 
 
 def normal(shape: tuple[int, ...], mean: float, sd: float, generator: Any = None) -> Tensor:
@@ -124,8 +136,36 @@ def normal(shape: tuple[int, ...], mean: float, sd: float, generator: Any = None
     return mean + sd * torch.randn(shape, generator=generator)
 
 
+def _drawn(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterable[Tensor]:
+    """So many batches, kept for the next who asks where they are not too large."""
+    if math.prod(shape) * count > _KEPT:
+        return _draw(shape, mean, sd, seed, count)
+    return _draw_once(shape, mean, sd, seed, count)
+
+
+def _draw(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        yield normal(shape, mean, sd, generator)
+
+
+@lru_cache(maxsize=8)
+def _draw_once(shape: tuple[int, ...], mean: float, sd: float, seed: int, count: int) -> tuple[Tensor, ...]:
+    """To draw takes longer than to normalise, and both sides of a pair get the same, as do many experiments."""
+    return tuple(_draw(shape, mean, sd, seed, count))
+
+
+def seed(device: str) -> None:
+    """For what Dropout draws on this device."""
+    if device == "cpu":
+        # torch.manual_seed would also note a stack trace for each kind of device that has not been used yet.
+        torch.default_generator.manual_seed(fixture.SEED)
+    else:
+        torch.manual_seed(fixture.SEED)
+
+
 def seeded(layer: Module, x: Tensor) -> Tensor:
-    torch.manual_seed(fixture.SEED)  # for what Dropout draws
+    seed(x.device.type)
     return layer(x).cpu()
 
 
