@@ -48,7 +48,9 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
             relevant = _relevant(source, dict(zip(marks, marked.values(), strict=True)))
         follows_modes = marks is None or any(m.follows_modes and m.is_on(s.code) for m in marks for s in relevant)
         follows_chains = marks is None or any(m.follows_chains and m.is_on(s.code) for m in marks for s in relevant)
-        scripts = any(segment.role is Role.CODE and "(" in segment.text for segment in source.segments)
+        # What happens when a package is imported is no program, unless a rule is about some of it.
+        is_package = source.path.rpartition("/")[2] == "__init__.py"
+        scripts = not is_package and any(segment.acts for segment in source.segments)
         # A library's functions are each on their own; a program may be too large as a whole, and right at its top.
         program = any(segment.role is Role.CODE for segment in relevant)
         for depth in DEPTHS if program else DEPTHS[:1]:

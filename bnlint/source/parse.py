@@ -48,7 +48,8 @@ class Segment:
     its text without docstrings and lines of comments.
 
     ``imports`` are the modules that it imports and ``stars`` those of its star imports, with their leading dots.
-    ``imported`` are the names that nothing but imports in it gives a value.
+    ``imported`` are the names that nothing but imports in it gives a value. ``acts`` tells that it does something, other
+    than to import, define or refuse, on whatever condition.
     """
 
     line: int
@@ -59,6 +60,7 @@ class Segment:
     imports: frozenset[str] = frozenset()
     stars: tuple[str, ...] = ()
     imported: frozenset[str] = frozenset()
+    acts: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,21 @@ def _segment(group: list[ast.stmt], lines: list[str], code_lines: list[str]) -> 
     code = text if code == text else code  # one string in memory
     imported = frozenset(names.imported - names.binds)
     binds = frozenset(names.binds | imported)
-    return Segment(first, text, code, role, binds, frozenset(names.imports), tuple(names.stars), imported)
+    acts = role is Role.CODE and any(_acts(statement) for statement in group)
+    return Segment(first, text, code, role, binds, frozenset(names.imports), tuple(names.stars), imported, acts)
+
+
+def _acts(statement: ast.stmt) -> bool:
+    if isinstance(statement, (ast.Import, ast.ImportFrom, ast.Pass, ast.Raise, ast.FunctionDef, ast.AsyncFunctionDef)):
+        return False
+    if isinstance(statement, ast.ClassDef):
+        return False
+    if isinstance(statement, ast.If):
+        return any(_acts(inner) for inner in (*statement.body, *statement.orelse))
+    if isinstance(statement, ast.Try):
+        handled = (inner for handler in statement.handlers for inner in handler.body)
+        return any(_acts(inner) for inner in (*statement.body, *handled, *statement.orelse, *statement.finalbody))
+    return any(isinstance(node, ast.Call) for node in ast.walk(statement))
 
 
 class _Names:
