@@ -9,8 +9,13 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Finding, Fix, Location, Safety, Severity
 from bnlint.frameworks.layers import LAYERS, LayerFacts
 from bnlint.rule import Rule
-from bnlint.semantics.events import FileFacts, LayerBuilt, is_exactly
+from bnlint.semantics.events import FileFacts, Forward, GraphCall, LayerBuilt, is_exactly
+from bnlint.semantics.values import Instance
 
+#: Names by which a program, or Keras for it, tells the layers that this is training.
+_SETS_THE_PHASE = frozenset({"learning_phase", "set_learning_phase", "learning_phase_scope", "fit", "fit_generator",
+                             "train_on_batch", "GradientTape"})  # fmt: skip
+_KERAS_LAYERS = frozenset({"keras.layers.BatchNormalization", "keras.layers.SyncBatchNormalization"})
 _SAYS_TRAINING = re.compile("train|phase", re.I)
 
 
@@ -20,13 +25,15 @@ class Tf1TrainingDefault(Rule):
     ## What it does
     Reports a call of `tf.layers.batch_normalization` (also `tf.compat.v1.layers`) without `training`, and a call of
     `batch_norm` of `tf.contrib.layers`, slim or `tf_slim` without `is_training` in a function that has a parameter
-    telling whether this is training and does not hand it on.
+    telling whether this is training and does not hand it on. Keras's `BatchNormalization` likewise, where it is called
+    without `training` in a graph that a session trains in the same file.
 
     ## Why is this bad?
     The two have opposite defaults, and neither looks anything up elsewhere. `tf.layers.batch_normalization` takes
     `training=False`: the network is trained with moving statistics that stay 0 and 1 for ever, which is to say
     without batch normalisation. `batch_norm` takes `is_training=True`: what is built for testing normalises each
-    batch by itself, so that a sample's output depends on its batch-mates.
+    batch by itself, so that a sample's output depends on its batch-mates. Keras's layers ask Keras's learning phase,
+    which `fit` sets and a session of one's own does not.
 
     ## Example
     ```python
@@ -48,6 +55,7 @@ class Tf1TrainingDefault(Rule):
     told; when a test around tells training from inference; when the file trains nothing and restores a finished
     network. A `batch_norm` without `is_training` in a function that has no such parameter is left alone: many GANs and
     meta-learners mean it. So is one in a file that uses `arg_scope`, where a caller's scope may give it its mode.
+    Keras's layers are left alone in a file that names the learning phase, or calls `fit`.
 
     ## How --verify confirms it
     For `training=False` it takes a training step with the same layer of Keras: the moving statistics stay where they
@@ -79,12 +87,14 @@ class Tf1TrainingDefault(Rule):
     evidence: ClassVar[int] = 10
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"tensorflow", b"tf_slim"),
-        (b"batch_norm",),
+        (b"batch_norm", b"BatchNormalization"),
     )
     # Where the function is imported by its own name, or taken from one of these.
-    needle_pattern: ClassVar[str] = r"layers\s*\.\s*batch_norm|slim|contrib|import\b[^\n]*\bbatch_norm"
+    needle_pattern: ClassVar[str] = (
+        r"layers\s*\.\s*batch_norm|slim|contrib|import\b[^\n]*\bbatch_norm|\b(?:minimize|apply_gradients)\("
+    )
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (r"batch_norm",)
+    marks: ClassVar[tuple[str, ...]] = (r"batch_norm|BatchNormalization",)
     excuse: ClassVar[str] = r"\.restore\(|minimize\(|apply_gradients\("
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
@@ -96,6 +106,30 @@ class Tf1TrainingDefault(Rule):
         for chains in places.values():
             if all(_is_left_to_default(built) for built in chains) and not _only_runs(file, chains[0]):
                 yield self._report(file, chains[0])
+        yield from self._keras_layers(file)
+
+    def _keras_layers(self, file: FileFacts) -> Iterator[Finding]:
+        """Layers of Keras in a graph that a session trains."""
+        run = next((step.run_at for step in file.train_steps if step.run_at is not None), None)
+        if run is None or not _SETS_THE_PHASE.isdisjoint(file.named):
+            return
+        calls: list[Forward | GraphCall] = [*file.forwards, *file.graph_calls]
+        for call in calls:
+            target = call.target
+            if not isinstance(target, Instance) or target.kind not in _KERAS_LAYERS or call.training is not None:
+                continue
+            if target.arguments.get("trainable") is not None:
+                continue
+            yield self.finding(
+                call.location,
+                f"{LAYERS[target.kind].short_name} is called without training= in a graph that a session trains: "
+                "nothing sets Keras's learning phase, so it stays in inference mode, with moving statistics of mean 0 "
+                "and variance 1",
+                Confidence.LIKELY,
+                (*call.where.calls, run),
+                None,
+                support.experiment("tape-step", "keras", (target,)),
+            )
 
     def _report(self, file: FileFacts, built: LayerBuilt) -> Finding:
         facts = LAYERS[built.instance.kind]

@@ -60,7 +60,7 @@ def analyse(source: Source, project: Project | None = None, marks: Sequence[Mark
                 interpreter.limit = MAX_STEPS // 8
                 interpreter.max_depth = min(depth, STRUCTURE_DEPTH)
             elif not program:
-                interpreter.limit = MAX_STEPS // 2
+                interpreter.limit = MAX_STEPS // 4
             try:
                 if relevant or scripts:
                     _run_all(interpreter, relevant, marks)

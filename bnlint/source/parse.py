@@ -48,8 +48,8 @@ class Segment:
     its text without docstrings and lines of comments.
 
     ``imports`` are the modules that it imports and ``stars`` those of its star imports, with their leading dots.
-    ``imported`` are the names that nothing but imports in it gives a value. ``acts`` tells that it does something, other
-    than to import, define or refuse, on whatever condition.
+    ``imported`` are the names that nothing but imports in it gives a value. ``acts`` tells that it does something,
+    other than to import, define or refuse, on whatever condition.
     """
 
     line: int
