@@ -1,0 +1,72 @@
+"""Modules are exported, averaged, saved and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnlint.finding import Location
+from bnlint.semantics.events.places import Layer, Surroundings
+from bnlint.semantics.state import Mode
+from bnlint.semantics.values import Instance, Mystery, Value
+
+
+@dataclass(eq=False)
+class Exported:
+    """A library function makes something lasting of a module as it stands: it traces, exports or fuses it; or it runs
+    it as it stands to describe it.
+
+    ``function`` is its name, ``how`` what it does (``bnlint.frameworks.functions.EXPORTERS``, or ``profile``),
+    ``receiver`` the module as written, ``alone`` whether the argument can be nothing else. ``arguments`` are those
+    given by name.
+    """
+
+    location: Location
+    function: str
+    how: str
+    receiver: str | None
+    target: Instance | Mystery
+    mode: Mode
+    layers: list[Layer]
+    owns_unknown: bool
+    alone: bool
+    arguments: dict[str, Value]
+    where: Surroundings
+    statement: Location
+    block: Location | None
+
+
+@dataclass(eq=False)
+class Averaged:
+    """Parameters of ``target`` are set in place from those of ``source``, which a loop goes through as ``names`` tells
+    (``parameters``, ``state_dict``). ``averages`` tells that their old values count too."""
+
+    location: Location
+    target: Instance | Mystery
+    source: Instance | Mystery
+    names: str
+    averages: bool
+    layers: list[Layer]
+    owns_unknown: bool
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class AveragedModel:
+    """``AveragedModel(model)``: ``target`` is the wrapper, with a copy of the model in it."""
+
+    location: Location
+    target: Instance
+    parts: frozenset[Instance | Mystery]
+    layers: list[Layer]
+    arguments: dict[str, Value]
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class StateUse:
+    """``module.load_state_dict(...)``, or ``module`` or what its ``state_dict()`` gives is saved (``name``)."""
+
+    location: Location
+    target: Instance | Mystery
+    name: str
+    where: Surroundings
