@@ -79,6 +79,12 @@ class DegenerateMomentum(Rule):
         (b"BatchNorm", b"batchnorm", b"batch_norm", b".momentum"),
         (b"momentum", b"MOMENTUM", b"Momentum", b"decay"),
     )
+    # The number stands behind a name for a momentum, here or wherever it comes from, or third in the call.
+    needle_pattern: ClassVar[str] = (
+        r"(?i:(?<!weight_)(?<!lr_)(?:momentum|decay|\bmom))\w*['\"]?\]?[ \t]*(?::[^=\n]{0,40})?[=:][ \t]*"
+        r"(?:float\()?(?:-|None\b|0(?:\.0*)?(?![\d.eE])|1(?:\.\d*)?(?![\deE])|[2-9]|\d\d)|"
+        r"BatchNorm\w*\([^()\n=]*,[^()\n=]*,[ \t]*(?:-|[01](?:\.0*)?[ \t]*[,)])"
+    )
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
 
