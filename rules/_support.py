@@ -61,8 +61,10 @@ MODEL_MARKS = (
 _NORM_CALL = r"(?:BatchNorm\dd|(?i:\bbn\d?|\bnorm_?(?:layer|func|cls|op)?|batch_?norm(?:ali[sz]ation)?))\("
 _ARGUMENT = r"(?:[^()=,]|\([^()]*\))+,\s*"
 _POSITIONAL = r"(?!\w+\s*=[^=])[^()\s*]"
+#: A number, or the name of one; what a configuration holds as its eps is one.
+_NUMBER = r"(?:[\d.]|[A-Za-z_]\w*\s*[,)])"
 #: A second positional argument of what may be a normalisation layer.
-POSITIONAL_EPS_MARKS = _NORM_CALL + _ARGUMENT + _POSITIONAL + r"|LazyBatchNorm\dd\(\s*" + _POSITIONAL
+POSITIONAL_EPS_MARKS = _NORM_CALL + _ARGUMENT + _NUMBER + r"|LazyBatchNorm\dd\(\s*" + _NUMBER
 #: A momentum by name, or where it may stand by its position.
 MOMENTUM_MARKS = r"momentum|\bdecay\s*=|" + _NORM_CALL + _ARGUMENT + _POSITIONAL
 #: What tells that this is no optimiser's momentum.

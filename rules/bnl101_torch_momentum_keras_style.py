@@ -10,8 +10,6 @@ from bnlint.finding import Finding, Severity
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts
 
-# A number that can be such a momentum, or something that it is computed from.
-
 
 class TorchMomentumKerasStyle(Rule):
     """A PyTorch BatchNorm has a momentum in Keras's convention.
@@ -67,7 +65,11 @@ class TorchMomentumKerasStyle(Rule):
         (b"torch", b".momentum"),
         (b"BatchNorm", b"batchnorm", b".momentum"),
     )
-    needle_pattern: ClassVar[str] = r"\.(?:7[5-9]|[89])|1\.?0?\s*-"
+    # The number stands behind a name for a momentum, or third in the call.
+    needle_pattern: ClassVar[str] = (
+        r"(?i:momentum|decay|mom\b)[^\n]{0,60}?[=:(,][ \t]*(?:float\()?(?:0?\.(?:7[5-9]|[89])|1\.?0?\s*-)|"
+        r"BatchNorm\w*\([^()\n=]*,[^()\n=]*,[ \t]*0?\.(?:7[5-9]|[89])"
+    )
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
 
