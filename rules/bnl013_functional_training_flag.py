@@ -157,7 +157,11 @@ class FunctionalTrainingFlag(Rule):
         return self.finding(
             call.location,
             message,
-            Confidence.CERTAIN if certain else Confidence.LIKELY,
+            Confidence.POSSIBLE
+            if _is_zero_by_default(call, facts)
+            else Confidence.CERTAIN
+            if certain
+            else Confidence.LIKELY,
             (TraceStep(call.location, "is not told the mode"), *call.where.calls),
             _fix(call, facts),
             _experiment(call, facts, rate),
@@ -172,6 +176,12 @@ def _always_drops(call: FunctionalCall, facts: FunctionFacts) -> bool:
     if any(isinstance(atom, Instance) for atom in rate):
         return False  # a layer by mistake, which raises an error
     return not any(isinstance(atom, Constant) and not atom.value and not atom.from_default for atom in rate)
+
+
+def _is_zero_by_default(call: FunctionalCall, facts: FunctionFacts) -> bool:
+    """Whether nothing is dropped unless whoever builds the module asks for it, which is not seen."""
+    rate = call.arguments.get(facts.rate, frozenset())
+    return any(isinstance(atom, Constant) and atom.from_default and not atom.value for atom in rate)
 
 
 def _never_normalises(call: FunctionalCall) -> bool:

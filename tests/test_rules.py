@@ -18,7 +18,7 @@ import pytest
 
 from bnlint.engine import lint_bytes, lint_text
 from bnlint.experiment import Experiment, LayerSpec, Scalar
-from bnlint.finding import Edit, Finding, Safety, Verdict
+from bnlint.finding import Confidence, Edit, Finding, Safety, Verdict
 from bnlint.rule import SECTIONS, Rule, registry
 from bnlint.verify import verify
 
@@ -267,3 +267,18 @@ def predict(x):
 """
     (finding,) = lint_text(code, "program.py", RULES).findings
     assert finding.code == "BNL002" and (finding.fix is not None) is is_fixed
+
+
+def test_dropout_that_is_off_by_default_is_no_more_than_possible() -> None:
+    code = """import torch.nn.functional as F
+from torch import nn
+class Attention(nn.Module):
+    def __init__(self, rate={rate}):
+        super().__init__()
+        self.rate = rate
+    def forward(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=self.rate)
+"""
+    for rate, confidence in (("0.0", Confidence.POSSIBLE), ("0.1", Confidence.LIKELY)):
+        (finding,) = lint_text(code.format(rate=rate), "program.py", RULES).findings
+        assert finding.code == "BNL013" and finding.confidence is confidence
