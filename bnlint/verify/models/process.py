@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from typing import Any
 
 from bnlint.experiment import ModelSpec
-from bnlint.finding import Finding, Verdict, Verification
+from bnlint.finding import Curve, Finding, Plot, Verdict, Verification
 from bnlint.semantics.project import Project
 from bnlint.verify.importing import isolated_path
 from bnlint.verify.judges.models import judge_model
@@ -83,7 +84,20 @@ def _measured(spec: ModelSpec, device: str, time_limit: float, path: list[str]) 
         return _inconclusive(answer["error"])
     verdict, reason = judge_model(answer["facts"])
     measurements = {"model": spec.name, **answer["facts"]}
-    return Verification(verdict, reason, answer["device"], "torch", answer["versions"], measurements)
+    return Verification(
+        verdict, reason, answer["device"], "torch", answer["versions"], measurements, _plots(answer["facts"])
+    )
+
+
+def _plots(facts: dict[str, Any]) -> tuple[Plot, ...]:
+    """How far a validation in train mode moves each layer, in the order in which the model has them."""
+    drifts = facts.get("drift_by_layer") or []
+    if len(drifts) < 2:
+        return ()
+    limits = tuple(float(number) for number in range(len(drifts) + 1))
+    curve = Curve("running mean", tuple(drift for _, drift in drifts))
+    title = f"What {facts['validation_batches']} batches of a validation move, layer by layer"
+    return (Plot(title, "layer with running statistics", "standard deviations moved", limits, (curve,), bins=True),)
 
 
 def _with_model(finding: Finding, answers: Mapping[str, Verification]) -> Finding:

@@ -75,4 +75,4 @@ def _statistics(rebuilt: Rebuilt) -> Plot:
         curves.append(Curve(name, tuple(distances)))
     numbers = tuple(float(number) for number in range(BATCHES + 1))
     title = "Moving statistics over batches"
-    return Plot(title, "batch", "distance from where they were", numbers, tuple(curves))
+    return Plot(title, "batch", "distance moved", numbers, tuple(curves))

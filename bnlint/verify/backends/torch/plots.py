@@ -113,7 +113,7 @@ def _drift(rebuilt: Rebuilt) -> list[Plot]:
     )
     numbers = tuple(float(number) for number in range(DRIFT_BATCHES + 1))
     title = "Running statistics over validation batches"
-    return [Plot(title, "batch", "distance from where they were", numbers, curves)]
+    return [Plot(title, "batch", "distance moved", numbers, curves)]
 
 
 def _distances(rebuilt: Rebuilt, layer: Module) -> tuple[float | None, ...]:
