@@ -6,8 +6,10 @@ from typing import ClassVar
 from bnlint.rules import _exports as exports
 from bnlint.rules import _support as support
 
+from bnlint.assumptions import Assumptions
 from bnlint.experiment import Experiment, Scalar
 from bnlint.finding import Confidence, Finding, Severity
+from bnlint.frameworks.functions import DYNAMO_BY_DEFAULT
 from bnlint.rule import Rule
 from bnlint.semantics.events import Exported, FileFacts, Layer, is_exactly
 from bnlint.semantics.intent import is_test_file
@@ -45,8 +47,8 @@ class ExportInTrain(Rule):
 
     ## When it does not fire
     When the mode is not known on every path, in tests, where `train()` stands in the very call, in files that do
-    quantization-aware training, for `torch.onnx.export` with `dynamo=False` (it exports in eval mode), with
-    `training=`, or of a module with BatchNorm alone, and for fusing what has no BatchNorm.
+    quantization-aware training, for `torch.onnx.export` with `dynamo=False` or a PyTorch before 2.9 (they
+    export in eval mode), with `training=`, or of a module with BatchNorm alone, and for fusing what has no BatchNorm.
 
     ## How --verify confirms it
     It exports the rebuilt layers in train mode and compares the result, run twice, with the layers in eval mode.
@@ -94,17 +96,18 @@ class ExportInTrain(Rule):
             elif (
                 event.how not in ("trace", "profile") and event.mode.surely_train and not exports.is_meant(file, event)
             ):
-                layers = _concerned(event)
+                layers = _concerned(event, file.assumptions)
                 if layers or (event.how == "export" and exports.is_managed_unknown(event)):
                     yield self._report(file, event, layers)
 
     def _report(self, file: FileFacts, event: Exported, layers: list[Layer]) -> Finding:
         sure = exports.confidence(event, layers)
-        if event.how == "onnx" and not is_exactly(event.arguments.get("dynamo"), True):
+        new = is_exactly(event.arguments.get("dynamo"), True) or file.assumptions.torch.at_least(*DYNAMO_BY_DEFAULT)
+        if event.how == "onnx" and not new:
             sure = Confidence.LIKELY  # an older torch would take the older exporter
         return self.finding(
             event.location,
-            _message(event, layers),
+            _message(event, layers, file.assumptions),
             sure,
             exports.trace(event, layers),
             exports.fix(file, event),
@@ -124,11 +127,13 @@ class ExportInTrain(Rule):
         )
 
 
-def _concerned(event: Exported) -> list[Layer]:
+def _concerned(event: Exported, assumptions: Assumptions) -> list[Layer]:
     """The layers that this function treats wrongly."""
     layers: list[Layer] = exports.live_layers(event)
     if event.how == "onnx":
-        if "training" in event.arguments or is_exactly(event.arguments.get("dynamo"), False):
+        asked = event.arguments.get("dynamo")
+        legacy = is_exactly(asked, False) or (asked is None and assumptions.torch.at_least(*DYNAMO_BY_DEFAULT) is False)
+        if "training" in event.arguments or legacy:
             return []
         layers = [layer for layer in layers if support.is_dropout(layer.instance)]
     elif event.how == "fuse":
@@ -136,10 +141,13 @@ def _concerned(event: Exported) -> list[Layer]:
     return layers
 
 
-def _message(event: Exported, layers: list[Layer]) -> str:
+def _message(event: Exported, layers: list[Layer], assumptions: Assumptions) -> str:
     receiver, name = exports.subject(event), event.function
     if event.how == "onnx":
-        assumed = "" if is_exactly(event.arguments.get("dynamo"), True) else ", the default since torch 2.9,"
+        since = f"torch {'.'.join(map(str, DYNAMO_BY_DEFAULT))}"
+        source = assumptions.torch.source if assumptions.torch.at_least(*DYNAMO_BY_DEFAULT) else "which is assumed here"
+        by_default = f", the default since {since} ({source}),"
+        assumed = "" if is_exactly(event.arguments.get("dynamo"), True) else by_default
         drops = exports.does(layers, event.target, "", "drop{s} values in the file")
         return (
             f"{receiver} is in train mode, and the exporter of dynamo=True{assumed} keeps Dropout live: {drops}; "

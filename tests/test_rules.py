@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from bnlint.assumptions import Assumptions, Versions
 from bnlint.engine import lint_bytes, lint_text
 from bnlint.experiment import Experiment, LayerSpec, Scalar
 from bnlint.finding import Confidence, Edit, Finding, Safety, Verdict
 from bnlint.rule import SECTIONS, Rule, registry
+from bnlint.semantics.project import Project
 from bnlint.verify import verify
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -282,3 +284,23 @@ class Attention(nn.Module):
     for rate, confidence in (("0.0", Confidence.POSSIBLE), ("0.1", Confidence.LIKELY)):
         (finding,) = lint_text(code.format(rate=rate), "program.py", RULES).findings
         assert finding.code == "BNL013" and finding.confidence is confidence
+
+
+@pytest.mark.parametrize(
+    "torch, confidence, said",
+    [
+        (Versions(), Confidence.LIKELY, "which is assumed here"),
+        (Versions((2, 13), (2, 14), "uv.lock"), Confidence.CERTAIN, "uv.lock"),
+        (Versions((2, 4), (2, 5), "uv.lock"), None, ""),
+    ],
+)
+def test_the_exporter_depends_on_the_version(torch: Versions, confidence: Confidence | None, said: str) -> None:
+    code = """import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5))
+torch.onnx.export(net, torch.ones(1, 8), "net.onnx")
+"""
+    project = Project(assumptions=Assumptions(torch=torch))
+    found = [f for f in lint_text(code, "program.py", RULES, project).findings if f.code == "BNL009"]
+    assert [finding.confidence for finding in found] == ([confidence] if confidence else [])
+    assert all(said in finding.message for finding in found)

@@ -65,6 +65,8 @@ MODEL_LOADERS = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "pi
 
 #: Functions that make something lasting of a module as it stands, by what they need or do: ``trace`` and ``export``
 #: record the mode it is in, ``onnx`` as far as its exporter does, ``fuse`` and ``freeze`` raise in train mode (the
+#: The version of PyTorch since which ``torch.onnx.export`` takes the exporter of ``dynamo=True`` unless told otherwise.
+DYNAMO_BY_DEFAULT = (2, 9)
 #: former where there is BatchNorm), ``qat`` raises in eval mode. Measured with torch 2.13.
 EXPORTERS = {
     "torch.jit.trace": "trace", "torch.jit.trace_module": "trace", "torch.export.export": "export",
