@@ -83,6 +83,12 @@ FILES = {
         class TwoInputs(Unused):
             def forward(self, x, y):
                 return self.bn(x + y)
+        class Switched(Dropping):
+            def __init__(self, dropping=False):
+                super().__init__()
+                if not dropping:
+                    self.drop = nn.Identity()
+                    self.bn = nn.BatchNorm1d(4)
         class Stuck(Unused):
             def __init__(self, flavour):
                 super().__init__()
@@ -106,6 +112,7 @@ CALLS = {
     "Unused()": "",
     "Dropping()": "",
     "Loading()": "",
+    "Switched(len(test_x) > 1)": "does not tell all of its arguments",
     "Writing()": "wants to write KEPT",
     "Deleting()": "wants to change KEPT",
     "Connecting()": "wants to use the network",

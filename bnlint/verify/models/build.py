@@ -57,6 +57,7 @@ def build(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Any
         for name in _to_choose(maker, spec, positional):
             arguments[name] = _guess(name)
             chosen.append(f"{name}={arguments[name]!r}")
+        chosen += [f"{name} left at its default" for name in spec.unknown if name not in arguments]
     try:
         return maker(*positional, **arguments), chosen
     except CannotMeasure:

@@ -83,10 +83,17 @@ def _measured(spec: ModelSpec, device: str, time_limit: float, path: list[str]) 
     if "error" in answer:
         return _inconclusive(answer["error"])
     verdict, reason = judge_model(answer["facts"])
+    if verdict is Verdict.REFUTED and _is_guessed(spec, answer["facts"]):
+        return _inconclusive(f"{reason}; but the source does not tell all of its arguments")
     measurements = {"model": spec.name, **answer["facts"]}
     return Verification(
         verdict, reason, answer["device"], "torch", answer["versions"], measurements, _plots(answer["facts"])
     )
+
+
+def _is_guessed(spec: ModelSpec, facts: dict[str, Any]) -> bool:
+    """Whether an argument was chosen that could have made the model another: with Dropout, or with BatchNorm."""
+    return bool(spec.unknown) or any("=" in choice for choice in facts.get("chosen", ()))
 
 
 def _plots(facts: dict[str, Any]) -> tuple[Plot, ...]:
