@@ -48,8 +48,10 @@ class Selection(NamedTuple):
         for option, prefixes in self._prefixes():
             for prefix in prefixes:
                 if not prefix or not any(code.startswith(prefix) for code in codes):
-                    problem = f"no rule has the code or prefix {prefix!r}{suggestion(prefix, codes)}"
-                    raise UsageError(f"{self.source}{option}: {problem}")
+                    from bnlint.rule import RETIRED
+
+                    advice = f"; bnlint --explain {prefix} says why" if prefix in RETIRED else suggestion(prefix, codes)
+                    raise UsageError(f"{self.source}{option}: no rule has the code or prefix {prefix!r}{advice}")
 
     @property
     def names_codes(self) -> bool:

@@ -98,3 +98,10 @@ def test_a_wrong_code_or_name_is_refused(
     monkeypatch.chdir(ROOT)
     assert main(["new-rule", code, name]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_retired_code_cannot_be_selected_and_the_message_says_where_to_look(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bnlint(["--select", "BNL313", str(ROOT / "fixtures/stackoverflow")]) == 2
+    assert "bnlint --explain BNL313 says why" in capsys.readouterr().err
