@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bnlint.finding import Verdict
 from bnlint.verify.judges.hyperparameters import effective_batches, expected_ratio
-from bnlint.verify.verdict import judge, reported
+from bnlint.verify.verdict import KINDS, judge, reported
 
 CONFIRMED, REFUTED, INCONCLUSIVE = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.INCONCLUSIVE
 
@@ -194,3 +195,8 @@ def test_the_theory_of_momentum() -> None:
     assert effective_batches(0.1) == pytest.approx(19)
     assert expected_ratio(5) is None
     assert effective_batches(0) is None
+
+
+def test_the_documentation_has_every_kind() -> None:
+    text = (Path(__file__).parents[2] / "docs/verification.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if text.count(f"| `{kind}` |") < 2] == []  # what it measures, and its margin
