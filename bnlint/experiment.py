@@ -62,6 +62,7 @@ class Experiment:
     - ``mode-gap`` (torch): does train mode make these layers compute something else than eval mode, make a
       sample's output depend on its batch-mates, and move the running statistics?
     - ``eval-dependence`` (torch): does a sample's output depend on its batch-mates in eval mode?
+    - ``batch-of-one`` (torch): after training on single samples, how far is train mode's output from eval mode's?
     - ``inference-gap`` (keras): do the layers, called without ``training=``, compute something else than
       with ``training=True``, and do they merely pass their input through with their initial statistics?
     - ``tape-step`` (keras): do the moving statistics stay where they are in a training step that does not
@@ -77,6 +78,8 @@ class Experiment:
     - ``weights-order`` (keras; ``order``: names of weights): what does a layer compute that is given its weights in
       this order?
     - ``eps-gap`` (torch): how far do the outputs move from those of the same layer with the default eps?
+    - ``half-statistics`` (torch; ``dtype``: float16, bfloat16): where do running statistics end that are kept in this
+      dtype?
 
     These compare the layer as the source has it with the same layer mended (torch, where nothing else is said):
 
@@ -105,6 +108,8 @@ class Experiment:
     - ``checkpoint-updates``: does a step update the running statistics once more where the layer is checkpointed?
     - ``noise-run``: what does a run on noise in train mode change of a layer that is then evaluated?
     - ``shared-statistics``: does a layer that is run on two different inputs normalise each as one of its own would?
+    - ``stats-dropped``: what does a layer compute in eval mode that is given another's state without the running
+      statistics?
 
     These are about a norm and the layer that feeds it, named by ``before`` or ``dropout``:
 

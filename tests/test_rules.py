@@ -164,6 +164,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL012": {"track_running_stats": False},
     "BNL013": {"p": 0.0},
     "BNL014": {"track_running_stats": False},
+    "BNL015": {"track_running_stats": False},
     "BNL101": {"momentum": 0.1},
     "BNL102": {"momentum": 0.9},
     "BNL103": {"momentum": 0.4},
@@ -183,6 +184,7 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL204": {"trainable": False},
     "BNL205": {"trainable": False},
     "BNL206": {"trainable": False},
+    "BNL207": {"trainable": False},
     "BNL208": {"trainable": False},
     "BNL210": {"trainable": False},
     "BNL220": {"trainable": False},
@@ -191,8 +193,11 @@ NULLS: Mapping[str, dict[str, Scalar]] = {
     "BNL302": {"track_running_stats": False},
     "BNL303": {"track_running_stats": False},
     "BNL304": {"track_running_stats": False},
+    "BNL305": {"track_running_stats": False},
     "BNL307": {"track_running_stats": False},
+    "BNL308": {"momentum": 0.9},
     "BNL310": {"track_running_stats": False},
+    "BNL311": {"p": 0.0},
     "BNL901": {"momentum": 0.1},
 }
 

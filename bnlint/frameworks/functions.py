@@ -59,6 +59,8 @@ MODEL_FAMILIES = frozenset({"torchvision.models"})
 PRETRAINED_IN_EVAL_MODE = frozenset(
     {"transformers", "diffusers", "pytorch_transformers", "pytorch_pretrained_bert", "peft", "optimum"}
 )
+#: Classes of theirs that are no models.
+NO_MODELS = re.compile(r"(?:Tokenizer\w*|Processor|FeatureExtractor|Config|Scheduler)\.from_pretrained$")
 #: What loads a whole model, in the mode it was saved in.
 MODEL_LOADERS = frozenset({"torch.load", "torch.jit.load", "torch.hub.load", "pickle.load", "torch.jit.trace",
                            "torch.jit.script", "torch.export.load"})  # fmt: skip
@@ -102,6 +104,13 @@ CHECKPOINT_SEQUENTIAL = "torch.utils.checkpoint.checkpoint_sequential"
 CHECKPOINT_ARGUMENTS = frozenset(
     {"use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"}
 )
+#: What makes batches of a data set, with as many samples as it is told.
+DATA_LOADERS = frozenset({"torch.utils.data.DataLoader", "torch.utils.data.dataloader.DataLoader"})
+#: What gives the batches, or the batch, that it is given.
+SAME_BATCHES = frozenset({"tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.autonotebook.tqdm",
+                          "torch.autograd.Variable"})  # fmt: skip
+#: Functions and methods that take samples apart or put them together, whatever they are given.
+REGROUPING = frozenset({"unfold", "repeat_interleave", "rearrange", "unbind", "split", "chunk", "tile", "repeat"})
 #: Wrappers that hold a running average of a model's parameters.
 AVERAGED_MODELS = frozenset({"torch.optim.swa_utils.AveragedModel"})
 #: What changes a parameter in place: by what it is given and what it was, or to what it is given alone.
@@ -126,6 +135,17 @@ TORCH_CHAINING = frozenset(
     {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "type", "requires_grad_", "share_memory", "xpu",
      "to_empty"}
 )  # fmt: skip
+#: Methods of a module that change the dtype of its parameters and buffers, and PyTorch's floating-point dtypes.
+CASTS = {"half": "float16", "bfloat16": "bfloat16", "float": "float32", "double": "float64"}
+DTYPES = {
+    "torch.half": "float16", "torch.float16": "float16", "torch.bfloat16": "bfloat16", "torch.float": "float32",
+    "torch.float32": "float32", "torch.double": "float64", "torch.float64": "float64",
+    "torch.HalfTensor": "float16", "torch.cuda.HalfTensor": "float16", "torch.BFloat16Tensor": "bfloat16",
+    "torch.FloatTensor": "float32", "torch.cuda.FloatTensor": "float32",
+}  # fmt: skip
+#: Half the distance of two neighbouring numbers, relative to them, at most: 2^-p for a significand of p bits
+#: (IEEE 754-2019, table 3.5; bfloat16 has 8 bits).
+UNIT_ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 #: Methods that say of what they are called on that it is a module, or leave open whether it is one.
 MODULE_METHODS = frozenset(
     {"train", "eval", "forward", "__call__", "generate", "parameters", "named_parameters", "state_dict",
@@ -150,6 +170,15 @@ KERAS_SETTLES_STATISTICS = frozenset(
 )
 #: Methods that train a model with the step that ``compile`` has it build.
 KERAS_FITTING = frozenset({"compile", "fit", "fit_generator", "train_on_batch"})
+KERAS_INFERRING = frozenset(
+    {"predict", "predict_generator", "predict_on_batch", "predict_classes", "predict_proba", "evaluate",
+     "evaluate_generator", "test_on_batch"}
+)  # fmt: skip
+#: What sets the learning phase for all layers that are built from then on, and what ends that.
+KERAS_SETS_PHASE = frozenset({"keras.backend.set_learning_phase"})
+KERAS_CLEARS_PHASE = frozenset({"keras.backend.clear_session", "keras.backend.learning_phase_scope"})
+#: Since this version ``fit``, ``predict`` and ``evaluate`` tell the layers themselves, whatever the phase is.
+PHASE_IGNORED = (2, 4)
 #: The Keras versions, from and before, whose ``fit`` and ``predict`` override a ``training`` that is written into a
 #: functional model (keras-team/keras#23364).
 FUNCTIONAL_LITERALS_IGNORED = ((3,), (3, 16))

@@ -8,7 +8,7 @@ from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.frameworks.tf1 import RUNNING_METHODS, TRAIN_STEP_METHODS
 from bnlint.semantics import ir
 from bnlint.semantics.arguments import Arguments
-from bnlint.semantics.keras_models import KerasModels
+from bnlint.semantics.phases import LearningPhases
 from bnlint.semantics.teaching import Lesson, name_of
 from bnlint.semantics.values import (
     NOTHING,
@@ -33,7 +33,7 @@ from bnlint.semantics.values import (
 )
 
 
-class Calls(KerasModels):
+class Calls(LearningPhases):
     """Adds ``call``."""
 
     def call(self, node: ir.Call) -> Value:

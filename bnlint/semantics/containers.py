@@ -7,8 +7,8 @@ import re
 from bnlint.finding import Location
 from bnlint.semantics import events, ir
 from bnlint.semantics.ir import nodes
-from bnlint.semantics.lifecycle import Lifecycle
 from bnlint.semantics.project import Project
+from bnlint.semantics.state_dicts import StateDicts
 from bnlint.semantics.values import (
     NOTHING,
     Atom,
@@ -40,7 +40,7 @@ _OWN_HANDS = frozenset(
 )  # fmt: skip
 
 
-class Containers(Lifecycle):
+class Containers(StateDicts):
     """Adds the event ``unregistered``."""
 
     classes: list[Class]

@@ -132,6 +132,7 @@ class Interpreter(Control):
         self.assign_target(node.target, self.binary(node.op, current, added))
 
     def _delete(self, target: ir.Expr) -> None:
+        super()._delete(target)
         self.evaluate(target)
         if isinstance(target, ir.Attr) and self.state is not None:
             for owner in instances(self.evaluate(target.value)):

@@ -8,7 +8,7 @@ from bnlint.frameworks import functions as known
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.frames import Frame
-from bnlint.semantics.reuse import Reuse
+from bnlint.semantics.precision import Precision
 from bnlint.semantics.values import (
     Atom,
     Function,
@@ -29,7 +29,7 @@ _AT_FIT = "trainable at fit"
 _NOT_YET = constant("not yet")
 
 
-class KerasModels(Reuse):
+class KerasModels(Precision):
     """Adds the events of ``call_methods``, ``graph_calls``, ``fitted`` and ``trainables``."""
 
     def run_body(self, frame: Frame, function: Function, receiver: Instance | None, arguments: Arguments) -> Value:

@@ -11,7 +11,7 @@ from bnlint.frameworks.layers import LAYERS
 from bnlint.frameworks.names import framework_of
 from bnlint.frameworks.others import other_layer
 from bnlint.frameworks.tf1 import JOINING
-from bnlint.semantics import ir
+from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import NONE_GIVEN, Arguments
 from bnlint.semantics.building import Building
 from bnlint.semantics.state import UNKNOWN_MODE, Mode
@@ -87,11 +87,9 @@ class Libraries(Building):
             return frozenset({self.new_object(node, name, node.span, framework="torch")[0]})
         if name.startswith("keras.layers.") and last[0].isupper():
             return frozenset({self.new_object(node, name, node.span, framework="keras")[0]})
-        if name.endswith(".from_pretrained") and root in known.PRETRAINED_IN_EVAL_MODE:
-            model = self.mystery((id(node), "returned"), last, node.span)
-            assert self.state is not None
-            self.state.set_mode(model, Mode(eval=self.way("loaded in eval mode", node.span, model)))
-            return frozenset({model})
+        is_pretrained = name.endswith(".from_pretrained") and not known.NO_MODELS.search(name)
+        if is_pretrained and root in known.PRETRAINED_IN_EVAL_MODE:
+            return self._load_pretrained(name, node)
         owned = self._model_of_library(name, arguments)
         if owned is not None:
             return self.build_model_of_library(name, owned, arguments, node)
@@ -104,6 +102,18 @@ class Libraries(Building):
         elif name not in known.MODEL_LOADERS:
             return self.tensors_of(arguments.everything()) | UNKNOWN
         return self.tensors_of(arguments.everything()) or self.unknown_result(node)
+
+    def _load_pretrained(self, name: str, node: ir.Call) -> Value:
+        """A model of unknown make, in eval mode."""
+        assert self.state is not None
+        model = self.mystery((id(node), "returned"), name.rpartition(".")[2], node.span)
+        self.state.set_mode(model, Mode(eval=self.way("loaded in eval mode", node.span, model)))
+        key, event = self.event(node, events.PretrainedLoaded)
+        if event is None:
+            event = events.PretrainedLoaded(self.location(node.span), name, model, self.surroundings())
+            self.remember(key, event)
+            self.facts.pretrained.append(event)
+        return frozenset({model})
 
     @staticmethod
     def _model_of_library(name: str, arguments: Arguments) -> tuple[str, ...] | None:

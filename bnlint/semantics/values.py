@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bnlint.finding import Location
+from bnlint.finding import Location, TraceStep
 from bnlint.semantics import ir
 
 
@@ -272,6 +272,22 @@ class Defaults(Atom):
 
     entries: tuple[tuple[Value, tuple[tuple[str, Value, Any], ...]], ...]
     anything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Phase(Atom):
+    """The learning phase that Keras was put in, training or not, at ``step``."""
+
+    training: bool
+    step: TraceStep
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Atom):
+    """The dtype that a module's parameters and buffers were given at ``step``."""
+
+    dtype: str
+    step: TraceStep
 
 
 @dataclass(frozen=True, slots=True)

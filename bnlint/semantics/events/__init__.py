@@ -10,10 +10,18 @@ from dataclasses import dataclass, field
 from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.finding import TraceStep
 from bnlint.semantics.events.building import LayerBuilt, MomentumSet, VarianceCarried, WeightsOrdered
-from bnlint.semantics.events.keras import CallMethod, Fitted, GraphCall, TrainableSet, TrainStepBuilt
-from bnlint.semantics.events.lifecycle import Averaged, AveragedModel, Exported, StateUse
+from bnlint.semantics.events.keras import CallMethod, Fitted, GraphCall, PhaseUse, TrainableSet, TrainStepBuilt
+from bnlint.semantics.events.lifecycle import (
+    Averaged,
+    AveragedModel,
+    CastPass,
+    Exported,
+    PretrainedLoaded,
+    StateUse,
+    StatisticsDropped,
+)
 from bnlint.semantics.events.modes import Backward, BareAttribute, FlagSet, Forward, Gradient, ModeCall
-from bnlint.semantics.events.places import Freeze, Layer, Loop, Surroundings
+from bnlint.semantics.events.places import Batches, Freeze, Layer, Loop, Surroundings
 from bnlint.semantics.events.structure import (
     Applied,
     AppliedTwice,
@@ -32,8 +40,10 @@ __all__ = [
     "AveragedModel",
     "Backward",
     "BareAttribute",
+    "Batches",
     "BuiltInForward",
     "CallMethod",
+    "CastPass",
     "Checkpointed",
     "Exported",
     "FileFacts",
@@ -50,7 +60,10 @@ __all__ = [
     "ModeCall",
     "ModeOverride",
     "MomentumSet",
+    "PhaseUse",
+    "PretrainedLoaded",
     "StateUse",
+    "StatisticsDropped",
     "Surroundings",
     "TrainStepBuilt",
     "TrainableSet",
@@ -107,6 +120,9 @@ class FileFacts:
     averages: list[Averaged] = field(default_factory=list)
     averaged_models: list[AveragedModel] = field(default_factory=list)
     state_uses: list[StateUse] = field(default_factory=list)
+    cast_passes: list[CastPass] = field(default_factory=list)
+    pretrained: list[PretrainedLoaded] = field(default_factory=list)
+    statistics_dropped: list[StatisticsDropped] = field(default_factory=list)
     built_in_forward: list[BuiltInForward] = field(default_factory=list)
     applied_twice: list[AppliedTwice] = field(default_factory=list)
     checkpointed: list[Checkpointed] = field(default_factory=list)
@@ -117,6 +133,7 @@ class FileFacts:
     call_methods: list[CallMethod] = field(default_factory=list)
     graph_calls: list[GraphCall] = field(default_factory=list)
     fitted: list[Fitted] = field(default_factory=list)
+    phase_uses: list[PhaseUse] = field(default_factory=list)
     trainables: list[TrainableSet] = field(default_factory=list)
     settled: set[Instance] = field(default_factory=set)
     mode_managed: set[Instance | Mystery] = field(default_factory=set)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bnlint.finding import Location, TraceStep
 from bnlint.semantics.events.modes import Forward
 from bnlint.semantics.events.places import Layer, Surroundings
-from bnlint.semantics.values import Class, Instance, Mystery, Value
+from bnlint.semantics.values import Class, Instance, Mystery, Phase, Value
 
 
 @dataclass(eq=False)
@@ -62,6 +62,19 @@ class TrainableSet:
     target: Instance
     parts: frozenset[Instance | Mystery]
     value: Value
+
+
+@dataclass(eq=False)
+class PhaseUse:
+    """A method of a Keras model that trains or infers, as ``name`` says, is called. ``layers`` are those in it that
+    depend on the mode and were built under one constant learning phase, each with that."""
+
+    location: Location
+    receiver: str | None
+    target: Instance
+    name: str
+    layers: list[tuple[Layer, Phase]]
+    where: Surroundings
 
 
 @dataclass(eq=False)

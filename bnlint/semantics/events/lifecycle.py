@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bnlint.finding import Location
+from bnlint.finding import Location, TraceStep
+from bnlint.semantics.events.modes import Forward
 from bnlint.semantics.events.places import Layer, Surroundings
 from bnlint.semantics.state import Mode
 from bnlint.semantics.values import Instance, Mystery, Value
@@ -69,4 +70,36 @@ class StateUse:
     location: Location
     target: Instance | Mystery
     name: str
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class StatisticsDropped:
+    """``module.load_state_dict(state, strict=False)``, whose result nobody reads, with a state that ``step`` left the
+    running statistics out of."""
+
+    location: Location
+    receiver: str | None
+    target: Instance | Mystery
+    step: TraceStep
+    layers: list[Layer]
+    where: Surroundings
+
+
+@dataclass(eq=False)
+class CastPass:
+    """A forward pass runs a layer whose dtype has been set. ``casts`` are what its dtype may be then."""
+
+    forward: Forward
+    layer: Instance
+    casts: Value
+
+
+@dataclass(eq=False)
+class PretrainedLoaded:
+    """A library's class method ``name`` (``from_pretrained``) gives a model in eval mode."""
+
+    location: Location
+    name: str
+    target: Mystery
     where: Surroundings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bnlint.finding import Location, TraceStep
-from bnlint.semantics.events.places import Freeze, Layer, Surroundings
+from bnlint.semantics.events.places import Batches, Freeze, Layer, Surroundings
 from bnlint.semantics.state import NO_GUARDS, Guards, Mode, compatible
 from bnlint.semantics.values import Instance, Mystery, Value
 
@@ -78,6 +78,7 @@ class Forward:
     training_guards: set[Guards] = field(default_factory=set)  # the same, of the backward passes
     frozen: frozenset[Freeze] = frozenset()  # parts whose parameters get no gradients
     parts: frozenset[Instance | Mystery] = frozenset()  # the target and all modules in it
+    batches: set[Batches | None] = field(default_factory=set)  # what its layers get; None for what is not known
     comprehended: frozenset[str] = frozenset()  # the names in what the comprehensions around it go through
 
     def mode_in_training(self) -> Mode:

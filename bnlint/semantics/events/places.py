@@ -31,6 +31,14 @@ class Loop:
     reads: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Batches:
+    """What a loader that is built at ``location`` gives: batches of so many samples."""
+
+    location: Location
+    samples: int
+
+
 @dataclass
 class Surroundings:
     """Where an event stands.

@@ -1,4 +1,5 @@
-"""``momentum-memory`` and ``eps-gap``: what a layer's arguments make of its statistics and outputs."""
+"""``momentum-memory``, ``eps-gap`` and ``half-statistics``: what a layer's arguments and dtype make of its statistics
+and outputs."""
 
 from __future__ import annotations
 
@@ -22,6 +23,11 @@ DEGENERATE_TOLERANCE = f"ratio: confirmed at 0 and from {NO_AVERAGE:g}, refuted 
 EPS_CONFIRMED = 1e-2
 EPS_REFUTED = 1e-4
 EPS_TOLERANCE = f"gap_eval: confirmed above {EPS_CONFIRMED:g}, refuted up to {EPS_REFUTED:g}"
+
+# What statistics that have stopped too early change of the outputs: 2.6 % in bfloat16 at momentum 0.1, 0.3 % at 0.9.
+ROUNDED_CONFIRMED = 1e-2
+ROUNDED_REFUTED = 5e-3
+ROUNDED_TOLERANCE = f"gap_to_mended: confirmed above {ROUNDED_CONFIRMED:g}, refuted up to {ROUNDED_REFUTED:g}"
 
 
 def momentum_memory(facts: Facts) -> Judgement | None:
@@ -81,6 +87,21 @@ def eps_gap(facts: Facts) -> Judgement | None:
     if gap <= EPS_CONFIRMED:
         return Verdict.INCONCLUSIVE, effect
     return Verdict.CONFIRMED, f"{effect} (scale {facts['scale']:.3g} instead of 1)"
+
+
+def half_statistics(facts: Facts) -> Judgement | None:
+    if facts.get("tracks_running_stats") is False:
+        return Verdict.REFUTED, "no running statistics that could be rounded"
+    gap = facts["gap_to_mended"]
+    if gap is None:
+        return Verdict.CONFIRMED, f"the running statistics leave the finite numbers of {facts['dtype']}"
+    effect = (
+        f"kept in {facts['dtype']}, the running statistics stop {percent(facts['off_the_batch_as_written'])} away from "
+        f"the batch's, which makes {percent(gap)} of the output"
+    )
+    if gap <= ROUNDED_REFUTED:
+        return Verdict.REFUTED, effect
+    return Verdict.CONFIRMED if gap > ROUNDED_CONFIRMED else Verdict.INCONCLUSIVE, effect
 
 
 def expected_ratio(weight: float) -> float | None:

@@ -1,4 +1,5 @@
-"""``mode-gap``, ``inference-gap`` and ``tape-step``: what the layer computes in the mode in which it was left."""
+"""``mode-gap``, ``batch-of-one``, ``inference-gap`` and ``tape-step``: what the layer computes in the mode in which it
+was left."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from bnlint.verify.judges.common import (
     DEPENDENCE_CONFIRMED,
     GAP_CONFIRMED,
     GAP_REFUTED,
+    MODES_TOLERANCE,
     Facts,
     Judgement,
     is_instance_norm,
     percent,
+    why_same,
 )
 
 # Change of the moving statistics in one training step: 0.03 at Keras's default momentum and mean 3; a layer
@@ -56,6 +59,24 @@ def eval_dependence(facts: Facts) -> Judgement | None:
             f"in eval mode a sample's output changes by {percent(dependence)} with its batch-mates",
         )
     return Verdict.REFUTED, f"in eval mode no sample depends on its batch-mates ({dependence:.1g})"
+
+
+# How many times the gap of larger batches that of single samples must be: 6 and more, where their means differ as they
+# do here.
+SINGLE_CONFIRMED = 2
+SINGLE_TOLERANCE = f"{MODES_TOLERANCE}; confirmed above {SINGLE_CONFIRMED} times gap_mended"
+
+
+def batch_of_one(facts: Facts) -> Judgement | None:
+    gap, mended = facts["gap"], facts["gap_mended"]
+    if gap is None or mended is None:
+        return None
+    if gap <= GAP_REFUTED:
+        return Verdict.REFUTED, f"{why_same(facts)}both modes make the same of a single sample"
+    effect = f"trained on single samples, train mode's output is {percent(gap)} away from eval mode's"
+    if gap <= GAP_CONFIRMED or gap <= SINGLE_CONFIRMED * mended:
+        return Verdict.INCONCLUSIVE, f"{effect}, and in {facts['mended_by']} {percent(mended)}"
+    return Verdict.CONFIRMED, f"{effect}, instead of {percent(mended)} in {facts['mended_by']}"
 
 
 def inference_gap(facts: Facts) -> Judgement | None:

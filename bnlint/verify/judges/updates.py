@@ -1,5 +1,5 @@
-"""``checkpoint-updates``, ``noise-run`` and ``shared-statistics``: how often are running statistics
-updated, and with which data?"""
+"""``checkpoint-updates``, ``noise-run``, ``shared-statistics`` and ``stats-dropped``: how often are running statistics
+updated, with which data, and what is left of them?"""
 
 from __future__ import annotations
 
@@ -50,3 +50,13 @@ def noise_run(facts: Facts) -> Judgement | None:
         return undecided
     gap = percent(facts["gap_to_mended"])
     return Verdict.CONFIRMED, f"after one batch of noise its output in eval mode is {gap} away from what it was"
+
+
+def stats_dropped(facts: Facts) -> Judgement | None:
+    if facts["gap_to_mended"] is None:
+        return None
+    if undecided := gap_undecided(facts, "a layer that is given the whole state computes the same"):
+        return undecided
+    return Verdict.CONFIRMED, (
+        f"its output in eval mode is {percent(facts['gap_to_mended'])} away from that of a layer with its statistics"
+    )

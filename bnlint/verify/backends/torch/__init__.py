@@ -14,6 +14,7 @@ from bnlint.finding import Plot
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch import (
+    batch_of_one,
     bias_gradient,
     checkpoint_updates,
     container_reach,
@@ -25,6 +26,7 @@ from bnlint.verify.backends.torch import (
     freeze_drift,
     fresh_layer,
     functional_flag,
+    half_statistics,
     mc_dropout,
     mode_gap,
     mode_in_forward,
@@ -35,6 +37,7 @@ from bnlint.verify.backends.torch import (
     plots,
     second_epoch,
     shared_statistics,
+    stats_dropped,
     swa_buffers,
     trace_parity,
     training_flag,
@@ -47,8 +50,10 @@ from bnlint.verify.fixture import plain
 EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "mode-gap": mode_gap.measure,
     "eval-dependence": mode_gap.measure,  # the same measurement, judged otherwise
+    "batch-of-one": batch_of_one.measure,
     "momentum-memory": momentum_memory.measure,
     "degenerate-momentum": momentum_memory.measure,  # the same measurement, judged otherwise
+    "half-statistics": half_statistics.measure,
     "eps-gap": eps_gap.measure,
     "eps-carried": eps_carried.measure,
     "second-epoch": second_epoch.measure,
@@ -67,6 +72,7 @@ EXPERIMENTS: dict[str, Callable[[LayerSpec, str, Options], Facts]] = {
     "checkpoint-updates": checkpoint_updates.measure,
     "noise-run": noise_run.measure,
     "shared-statistics": shared_statistics.measure,
+    "stats-dropped": stats_dropped.measure,
     "bias-gradient": bias_gradient.measure,
     "dropout-shift": dropout_shift.measure,
     "norm-fit": norm_fit.measure,
