@@ -33,6 +33,7 @@ from bnlint.semantics.values import (
     File,
     Function,
     Instance,
+    Mystery,
     Partial,
     Ref,
     Tensor,
@@ -95,11 +96,13 @@ class Builder(Exact):
     def forget(self) -> None:
         """Forget what was built, and keep what the files define."""
         assert self.state is not None
-        gone, self._temporary, self.steps = self._temporary, set(), 0
-        self.state.slots = {key: value for key, value in self.state.slots.items() if key[0] not in gone}
-        self.state.doubtful = {key: value for key, value in self.state.doubtful.items() if key[0] not in gone}
-        self.state.modes = {atom: mode for atom, mode in self.state.modes.items() if atom not in gone}
-        self.fields = {atom: names for atom, names in self.fields.items() if atom not in gone}
+        for atom in self._temporary:
+            for name in self.fields.pop(atom, ()):
+                self.state.slots.pop((atom, name))
+                self.state.doubtful.pop((atom, name))
+            if isinstance(atom, (Instance, Mystery)):
+                self.state.modes.pop(atom)
+        self._temporary, self.steps = set(), 0
         self.frame.children.clear()
         self.facts.layers.clear()
 
@@ -109,7 +112,7 @@ class Builder(Exact):
 
     # Calls
 
-    def other_keywords(self, keywords: dict[str, Value], unlisted: Value) -> Value:
+    def other_keywords(self, function: Function, keywords: dict[str, Value], unlisted: Value) -> Value:
         mapping = self.wrap({name: self._shown(value) for name, value in keywords.items()})
         if unlisted:
             (owner,) = mapping
@@ -158,7 +161,7 @@ class Builder(Exact):
         default = arguments.at(1) or arguments.get("default") or constant(None)
         key = self._shown(arguments.positional[0])
         held = self.state.slots.get((owner, repr(key)))
-        others = self.state.slots.get((owner, ELEMENTS), NOTHING)
+        others = self.state.slots.get((owner, ELEMENTS)) or NOTHING
         doubtful = self.state.doubtful.get((owner, repr(key)))
         if isinstance(key, Held) and held is None:
             try:
@@ -167,8 +170,8 @@ class Builder(Exact):
                 return join(self.elements(frozenset({owner})), default)
         found = others | default if held is None else join(held, default) if doubtful else held
         if name == "pop" and held is not None:
-            del self.state.slots[owner, repr(key)]
-            self.state.doubtful.pop((owner, repr(key)), None)
+            self.state.slots.pop((owner, repr(key)))
+            self.state.doubtful.pop((owner, repr(key)))
         if name == "setdefault":
             self.set_field(owner, self._key(key), found)
         return found

@@ -124,7 +124,7 @@ class Exact(Interpreter):
         self.root.imported = True  # nothing of it runs but what is asked for
         self._keys: dict[str, object] = {}
         self._members: dict[tuple[Class, str], Instance] = {}  # of enumerations
-        self._temporary: set[object] = set()  # what was built, but for what stands in the files themselves
+        self._temporary: set[Atom] = set()  # what was built, but for what stands in the files themselves
         self._defining = 0
         self._guesses = 0  # how many loops and branches around what runs are not decided
 
@@ -249,8 +249,8 @@ class Exact(Interpreter):
         assert self.state is not None
         self.spend(len(contents) / 10)
         for name in self.fields.get(owner, ()):
-            self.state.slots.pop((owner, name), None)
-            self.state.doubtful.pop((owner, name), None)
+            self.state.slots.pop((owner, name))
+            self.state.doubtful.pop((owner, name))
         for key, item in contents.items() if isinstance(contents, dict) else enumerate(contents):
             self.set_field(owner, self._key(key), self.wrap(item))
 
@@ -553,11 +553,11 @@ class Exact(Interpreter):
             if not truth:
                 self.run_block(node.orelse)
                 return
-            self._breaks.append([])
-            self._continues.append([])
+            self.breaks.append([])
+            self.continues.append([])
             self.run_block(node.body)
-            self._continues.pop()
-            if self._breaks.pop():
+            self.continues.pop()
+            if self.breaks.pop():
                 break
         super()._while(node)
 
@@ -565,14 +565,14 @@ class Exact(Interpreter):
         assert self.state is not None
         before, returned = self.state.copy(), len(self.frame.returned)
         saved = (self.frame, self.contexts, self.loops, self.statement, self.block)
-        breaks, continues, guesses = [*self._breaks], [*self._continues], self._guesses
+        breaks, continues, guesses = [*self.breaks], [*self.continues], self._guesses
         try:
             self.run_block((*node.body, *node.orelse))
         except Raised:
             self.frame, self.contexts, self.loops, self.statement, self.block = saved
-            self._breaks, self._continues, self._guesses = breaks, continues, guesses
+            self.breaks, self.continues, self._guesses = breaks, continues, guesses
             self.state = None
-        jumped = len(self.frame.returned) > returned or any(self._breaks[-1:]) or any(self._continues[-1:])
+        jumped = len(self.frame.returned) > returned or any(self.breaks[-1:]) or any(self.continues[-1:])
         if self.state is None and not jumped and node.handlers:
             self.state = before
             self.run_block(node.handlers[0])

@@ -13,6 +13,8 @@ import pytest
 from bnlint.frameworks.catalogue import layers_of
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import analyse
+from bnlint.semantics.project import Project
+from bnlint.semantics.values import constant
 from bnlint.source.parse import parse
 
 BATCH, DROPOUT = "torch.nn.BatchNorm2d", "torch.nn.Dropout"
@@ -170,3 +172,38 @@ def test_it_is_read_when_it_is_asked_and_fast() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.05
+
+
+def test_what_makes_it_follows_a_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script takes minutes over the libraries, so that nobody runs it with each change of what it rests on."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from building import Builder
+    from catalogue import surely_in
+
+    (tmp_path / "zoo.py").write_text("""from torch import nn
+SIZES = {"small": [8, 16], "large": [8, 16, 32]}
+def block(width, **options):
+    norm = options.pop("norm", None)
+    return nn.Sequential(nn.Conv2d(3, width, 3), (norm or nn.BatchNorm2d)(width, **options))
+def net(name, drop=0.0, **options):
+    layers, sizes = [], list(SIZES[name])
+    while sizes:
+        layers.append(block(sizes.pop(), **options))
+    try:
+        layers.append(nn.Dropout(float(SIZES["none"])))
+    except KeyError:
+        layers.append(nn.Identity())
+    if drop > 0:
+        layers.append(nn.Dropout(drop))
+    return nn.Sequential(*layers)
+""")
+    source = (project := Project(str(tmp_path))).source("zoo.py")
+    assert source is not None
+    machine = Builder(source, project)
+
+    def kinds(**given: str | float) -> frozenset[str] | None:
+        machine.forget()
+        return surely_in(machine, machine.build("net", {name: constant(value) for name, value in given.items()}))
+
+    assert kinds(name="small") == frozenset({BATCH})
+    assert kinds(name="large", drop=0.5) == frozenset({BATCH, DROPOUT})
