@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from bnlint.errors import UsageError
 if TYPE_CHECKING:
     from bnlint.config import Settings
     from bnlint.outcome import Report
-    from bnlint.rule import Rule
 
 #: Seconds after which a run is long enough for a progress bar.
 PROGRESS_AFTER = 1.0
@@ -128,9 +127,14 @@ class _Formatter(argparse.HelpFormatter):
 
 def _run(options: argparse.Namespace) -> int:
     if options.list_rules or options.explain is not None:
+        from bnlint.explain import explain, list_rules
         from bnlint.rule import registry
 
-        return _list_rules(registry()) if options.list_rules else _explain(options.explain, registry())
+        if options.list_rules:
+            list_rules(registry())
+        else:
+            explain(options.explain, registry())
+        return 0
     from bnlint.report import write
 
     settings = _settings(options)
@@ -275,65 +279,3 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     finally:
         if bar is not None:
             bar.stop()
-
-
-def _list_rules(rules: Mapping[str, Rule]) -> int:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("code", "name", "default", "severity"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("summary")
-    for rule in rules.values():
-        state = "on" if rule.default else "off"
-        table.add_row(rule.code, rule.name, state, rule.severity.value, _plain(rule.summary()))
-    # Where a program reads the output, a rule stays one line however long it is.
-    Console(width=None if sys.stdout.isatty() else 1_000).print(table)
-    return 0
-
-
-def _explain(code: str, rules: Mapping[str, Rule]) -> int:
-    from bnlint.config import suggestion
-    from bnlint.rule import FILE_ERROR_CODE, FILE_ERROR_NAME, RETIRED
-
-    by_name = {rule.name: rule for rule in rules.values()}
-    rule = rules.get(code) or by_name.get(code)
-    if rule is not None:
-        title, text = f"{rule.code} {rule.name}", rule.documentation()
-    elif code in (FILE_ERROR_CODE, FILE_ERROR_NAME):
-        title, text = f"{FILE_ERROR_CODE} {FILE_ERROR_NAME}", _FILE_ERROR
-    elif code in RETIRED:
-        name, why = RETIRED[code]
-        title, text = f"{code} {name}", f"There is no such rule: {why}."
-    else:
-        known = [*rules, *by_name, FILE_ERROR_CODE, FILE_ERROR_NAME]
-        raise UsageError(f"--explain: there is no rule {code!r}{suggestion(code, known)}")
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    console = Console()
-    markdown = f"# {title}\n\n{text}"
-    if console.is_terminal:
-        console.print(Markdown(markdown))
-    else:
-        print(markdown)
-    return 0
-
-
-_FILE_ERROR = """\
-A file, directory or path could not be analysed.
-
-It is missing, cannot be read, is not text, is not valid Python or is nested too deep; or bnlint or a rule
-pack failed on it. The message says which. The other files are linted all the same, and the exit status is 2.
-
-It is no rule: it can be neither selected nor ignored. Mend the file or exclude it (`extend-exclude` in
-`[tool.bnlint]`).
-"""
-
-
-def _plain(markdown: str) -> str:
-    from rich.markup import escape
-
-    return escape(markdown.replace("``", "").replace("`", ""))
