@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from bnlint.rules import _support as support
+
 from bnlint.experiment import Experiment, LayerSpec
-from bnlint.finding import Confidence, Finding, Severity, TraceStep
+from bnlint.finding import Confidence, Finding, Fix, Location, Safety, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, PretrainedLoaded
 from bnlint.semantics.intent import is_about_freezing, is_test_file
@@ -60,8 +62,8 @@ class HfEvalInLightning(Rule):
     in eval mode. The model itself is not built, since its configuration is elsewhere.
 
     ## Fix safety
-    There is no fix: `train()` belongs where the model is built or in `on_train_start`, whichever suits a model of which
-    other parts stay frozen.
+    Unsafe: appending `.train()` to the call switches dropout on, and BatchNorm to the statistics of each batch, as it
+    must; a part that is meant to stay as it is needs its own `eval()` then.
 
     ## References
     - <https://lightning.ai/docs/pytorch/stable/common/trainer.html>
@@ -109,14 +111,16 @@ class HfEvalInLightning(Rule):
                 yield self._report(load, run, Confidence.LIKELY if is_new else Confidence.POSSIBLE)
 
     def _report(self, load: PretrainedLoaded, run: Forward, confidence: Confidence) -> Finding:
-        name = run.receiver or "the model"
+        name, at = run.receiver or "the model", load.location
+        end = Location(at.path, at.end_line, at.end_column, at.end_line, at.end_column)
         return self.finding(
-            load.location,
+            at,
             f"{name} comes in eval mode, in which Lightning 2.2 and later train it: nothing is dropped, and BatchNorm "
             "keeps its statistics; call train() on it",
             confidence,
             (TraceStep(run.location, "run in the training step"),),
-            experiment=Experiment("mode-gap", "torch", (_DROPOUT,)),
+            Fix(Safety.UNSAFE, "put it in train mode", (support.insert(end, ".train()"),)),
+            Experiment("mode-gap", "torch", (_DROPOUT,)),
         )
 
 
