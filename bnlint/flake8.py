@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnlint import __version__
-from bnlint.assumptions import Assumptions
+from bnlint.assumptions import NOTHING_ASSUMED, Assumptions
 from bnlint.config import CONFIDENCES, Selection, Settings, load_settings, suggestion
 from bnlint.errors import UsageError
 from bnlint.rule import FILE_ERROR_CODE, Rule, registry
@@ -44,7 +44,7 @@ class Plugin:
     _settings: ClassVar[Settings] = Settings(root="")
     _rules: ClassVar[tuple[Rule, ...]] = ()
     #: These are facts about the project, so they come from its pyproject.toml here too.
-    _assumptions: ClassVar[Assumptions] = Assumptions()
+    _assumptions: ClassVar[Assumptions] = NOTHING_ASSUMED
     #: What files import, shared by all that a process lints.
     _project: ClassVar[Project | None] = None
 

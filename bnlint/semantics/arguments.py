@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bnlint.semantics import ir
-from bnlint.semantics.values import (
-    NOTHING,
-    Value,
-)
+from bnlint.semantics.values import NOTHING, UNKNOWN, Value
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,17 @@ class Arguments:
 
     def at(self, position: int) -> Value | None:
         return self.positional[position] if position < len(self.positional) else None
+
+    def bound(self, parameters: tuple[str, ...]) -> dict[str, Value]:
+        """The arguments by name; a parameter that is not listed is unknown where a spread may have passed it."""
+        bound = {**dict(zip(parameters, self.positional, strict=False)), **dict(self.keywords)}
+        if self.spread:
+            bound.update({name: UNKNOWN for name in parameters if name not in bound})
+        return bound
+
+    def bound_nodes(self, parameters: tuple[str, ...]) -> dict[str, ir.Expr]:
+        """What is written for the arguments, by name."""
+        return {**dict(zip(parameters, self.positional_nodes, strict=False)), **dict(self.keyword_nodes)}
 
     def everything(self) -> Value:
         found: Value = self.spread

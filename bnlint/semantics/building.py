@@ -7,7 +7,7 @@ from bnlint.frameworks.others import other_layer
 from bnlint.semantics import events, ir
 from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.graphs import Graphs
-from bnlint.semantics.values import NOTHING, UNKNOWN, Class, Instance, Mystery, Tensor, Value
+from bnlint.semantics.values import NOTHING, Class, Instance, Mystery, Tensor, Value
 
 
 class Building(Graphs):
@@ -58,15 +58,9 @@ class Building(Graphs):
 
     @staticmethod
     def _bind_layer(layer: Instance, facts: LayerFacts, arguments: Arguments, first: bool) -> None:
-        bound: dict[str, Value] = dict(zip(facts.parameters, arguments.positional, strict=False))
-        nodes: dict[str, ir.Expr] = dict(zip(facts.parameters, arguments.positional_nodes, strict=False))
-        positional = frozenset(bound)
-        bound.update(arguments.keywords)
-        nodes.update(arguments.keyword_nodes)
-        if arguments.spread:  # anything not written out may have been passed
-            bound.update({p: UNKNOWN for p in facts.parameters if p not in bound})
-        for parameter, value in bound.items():
+        for parameter, value in arguments.bound(facts.parameters).items():
             previous = layer.arguments.get(parameter)
             default = frozenset() if first else previous or NOTHING
             layer.arguments[parameter] = value | default
-        layer.positional, layer.argument_nodes = positional, nodes
+        layer.positional = frozenset(facts.parameters[: len(arguments.positional)])
+        layer.argument_nodes = arguments.bound_nodes(facts.parameters)

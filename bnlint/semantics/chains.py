@@ -37,6 +37,7 @@ from bnlint.semantics.values import (
     Value,
     constant,
     join,
+    only_constant,
 )
 from bnlint.source.parse import Source
 
@@ -140,14 +141,9 @@ class ChainInterpreter(Interpreter):
 
     def _bind(self, layer: Instance, parameters: tuple[str, ...], arguments: Arguments, first: bool) -> None:
         """Arguments by parameter name, as for the layers with two modes; joined over the passes."""
-        bound = dict(zip(parameters, arguments.positional, strict=False))
-        bound.update(arguments.keywords)
-        if arguments.spread:
-            bound.update({name: UNKNOWN for name in parameters if name not in bound})
-        for name, value in bound.items():
+        for name, value in arguments.bound(parameters).items():
             layer.arguments[name] = value if first else value | layer.arguments.get(name, NOTHING)
-        layer.argument_nodes = dict(zip(parameters, arguments.positional_nodes, strict=False))
-        layer.argument_nodes.update(arguments.keyword_nodes)
+        layer.argument_nodes = arguments.bound_nodes(parameters)
 
     # Who reads a tensor
 
@@ -323,6 +319,5 @@ def _second(item: Value) -> Value:
 
 
 def _size(value: Value) -> int | None:
-    atoms = list(value)
-    only = atoms[0].value if len(atoms) == 1 and isinstance(atoms[0], Constant) else None
+    _, only = only_constant(value)
     return only if isinstance(only, int) and not isinstance(only, bool) else None

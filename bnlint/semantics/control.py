@@ -221,10 +221,9 @@ class Control(Tests):
         elif any(isinstance(atom, Tape) for atom in value):
             self.contexts = (*self.contexts, Context("tape", TraceStep(at, "recorded by this tape")))
         else:
-            operations = self.evaluate(item.args[0].value) if isinstance(item, ir.Call) and item.args else NOTHING
-            self.enter_graph_context(
-                names, operations if names & CONTROL_DEPENDENCIES else value, TraceStep(at, "here")
-            )
+            if names & CONTROL_DEPENDENCIES:
+                value = self.evaluate(item.args[0].value) if isinstance(item, ir.Call) and item.args else NOTHING
+            self.enter_graph_context(names, value, TraceStep(at, "here"))
 
     def _try(self, node: ir.Try) -> None:
         assert self.state is not None

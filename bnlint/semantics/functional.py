@@ -8,7 +8,7 @@ from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.ir import nodes
 from bnlint.semantics.names import span_of
 from bnlint.semantics.structure import Structure
-from bnlint.semantics.values import UNKNOWN, Function, Value, join
+from bnlint.semantics.values import Function, Value, join
 from bnlint.source.positions import Span
 
 
@@ -27,12 +27,7 @@ class Functional(Structure):
             return
         if owner.location.path != self.root.source.path or node.span is None:
             return
-        given: dict[str, Value] = dict(zip(facts.parameters, arguments.positional, strict=False))
-        sources: dict[str, ir.Expr] = dict(zip(facts.parameters, arguments.positional_nodes, strict=False))
-        given.update(arguments.keywords)
-        sources.update(arguments.keyword_nodes)
-        if arguments.spread:
-            given.update({name: UNKNOWN for name in facts.parameters if name not in given})
+        given, sources = arguments.bound(facts.parameters), arguments.bound_nodes(facts.parameters)
         key, event = self.event(node, events.FunctionalCall)
         if isinstance(event, events.FunctionalCall):
             for name, value in given.items():

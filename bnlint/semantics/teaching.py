@@ -40,6 +40,8 @@ class Lessons:
 
     def is_managed(self, cls: Class) -> bool:
         """Whether a framework runs the methods of this class, or of one that it derives from."""
+        if not self:
+            return False
         bases = [base for ancestor in cls.ancestors() for base in ancestor.bases]
         bases += [Ref(name) for name in cls.library_bases()]
         return any((lesson := self.about(atom)) is not None and lesson.kind == "managed" for atom in (cls, *bases))

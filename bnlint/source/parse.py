@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 #: default stack of a main thread; threads have less. Hand-written code stays below 100.
 MAX_DEPTH = 1_000
 
-
+#: Statements that import, define or refuse.
+_INERT = (ast.Import, ast.ImportFrom, ast.Pass, ast.Raise, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MODED = re.compile(r"\b(\w[\w.]*)\s*\.\s*(?:eval|train)\b")
 
 
@@ -203,9 +204,7 @@ def _segment(group: list[ast.stmt], lines: list[str], code_lines: list[str]) -> 
 
 
 def _acts(statement: ast.stmt) -> bool:
-    if isinstance(statement, (ast.Import, ast.ImportFrom, ast.Pass, ast.Raise, ast.FunctionDef, ast.AsyncFunctionDef)):
-        return False
-    if isinstance(statement, ast.ClassDef):
+    if isinstance(statement, _INERT):
         return False
     if isinstance(statement, ast.If):
         return any(_acts(inner) for inner in (*statement.body, *statement.orelse))

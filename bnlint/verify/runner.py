@@ -40,7 +40,6 @@ def run(
     plots: bool = False,
 ) -> dict[str, list[Answer]]:
     """Answer every framework's experiments, in order. ``path`` is where the children may import from."""
-    path = list(path)
     verifications: dict[str, list[Answer]] = {}
     waiting: dict[str, Future[tuple[dict[int, dict[str, Any]], str]]] = {}
     with ExitStack() as stack:
@@ -149,7 +148,7 @@ def command() -> list[str]:
     return [sys.executable, "-I", *quiet, "-X", "utf8", str(CHILD)]
 
 
-def _engine(framework: str, path: list[str]) -> str | None:
+def _engine(framework: str, path: Sequence[str]) -> str | None:
     """What computes for this framework, or None if it is not installed. Nothing is imported to find out."""
     if framework == "torch":
         return "torch" if _is_installed("torch", path) else None
@@ -158,7 +157,7 @@ def _engine(framework: str, path: list[str]) -> str | None:
     return next((engine for engine in ("tensorflow", "torch") if _is_installed(engine, path)), None)
 
 
-def _is_installed(package: str, path: list[str]) -> bool:
+def _is_installed(package: str, path: Sequence[str]) -> bool:
     found = PathFinder.find_spec(package, path)
     # A folder without __init__ of that name has no origin and is not the package.
     return found is not None and found.origin is not None
