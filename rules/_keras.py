@@ -6,13 +6,26 @@ from bnlint.rules import _support as support
 
 from bnlint.assumptions import Assumptions
 from bnlint.frameworks.functions import FUNCTIONAL_LITERALS_IGNORED
-from bnlint.semantics.events import Forward, Layer
-from bnlint.semantics.values import NOTHING, Function
+from bnlint.semantics.events import Forward, GraphCall, Layer, is_exactly
+from bnlint.semantics.values import NOTHING, Function, Instance
 
 
 def is_live(layer: Layer) -> bool:
     """Whether the layer surely is there, and is not and may not be frozen."""
     return layer.certain and not layer.frozen and support.is_mode_dependent(layer.instance)
+
+
+def called_layer(call: Forward | GraphCall) -> Layer | None:
+    """The layer that is itself what is called, if it is live."""
+    target = call.target
+    if not isinstance(target, Instance) or not support.is_layer(target):
+        return None
+    return next((layer for layer in call.layers if layer.instance is target and is_live(layer)), None)
+
+
+def gets_constant(call: Forward | GraphCall, flag: bool) -> bool:
+    """Whether ``training`` is surely this constant, as a truth value or as a number."""
+    return is_exactly(call.training, flag) or is_exactly(call.training, int(flag))
 
 
 def is_in_call_with_training(forward: Forward) -> bool:

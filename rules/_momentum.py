@@ -7,15 +7,16 @@ two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bnlint.rules import _support as support
 
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, LayerSpec, Scalar
-from bnlint.finding import Confidence, Edit, Fix, Location, Safety, TraceStep
+from bnlint.finding import Confidence, Edit, Finding, Fix, Location, Safety, TraceStep
 from bnlint.frameworks.layers import LAYERS, NEW_BATCH, OLD_STATISTICS, LayerFacts, effective_batches
 from bnlint.frameworks.others import DISPLAYED, HOLDS_UNTIL, OTHER_LAYERS
+from bnlint.rule import Rule
 from bnlint.semantics import ir
 from bnlint.semantics.events import FileFacts, LayerBuilt, Surroundings, is_exactly
 from bnlint.semantics.values import UNKNOWN, Constant, Instance, Unknown, Value
@@ -71,6 +72,11 @@ def momenta(file: FileFacts) -> Iterator[Given]:
         known = LAYERS[change.kind]
         if known.kind == "batchnorm":
             yield Given(known, change.value, change.location, change.where)
+
+
+def report(rule: Rule, copies: Iterable[Copied]) -> Iterator[Finding]:
+    for its in copies:
+        yield rule.finding(its.location, its.message, its.confidence, its.trace, its.fix, its.experiment)
 
 
 def copied_momenta(file: FileFacts, framework: str) -> Iterator[Copied]:

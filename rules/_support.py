@@ -10,7 +10,7 @@ from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
 from bnlint.frameworks.functions import MODEL_LIBRARIES
 from bnlint.frameworks.layers import LAYERS, LayerFacts
 from bnlint.frameworks.others import OTHER_LAYERS
-from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, is_exactly, numbers
+from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, Surroundings, is_exactly, numbers
 from bnlint.semantics.intent import words
 from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
 from bnlint.source.marks import Pattern
@@ -119,13 +119,14 @@ def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
     """The layer as its arguments tell, ``known`` before its own; what they leave open is named as chosen."""
     facts = facts_of(instance.kind)
     rebuilt = LAYERS[facts.rebuild_as or facts.name]
+    renamed_to = {facts.momentum: rebuilt.momentum, facts.eps: rebuilt.eps}
     # TensorFlow 1's trainable=False is no inference mode: it spares gamma and beta alone.
     switch = ("trainable",) if facts.framework == "keras" and not facts.mode else ()
     built = {*rebuilt.parameters, *switch}
     arguments: dict[str, Scalar] = {}
     chosen: list[str] = []
     for name in (*facts.parameters, *switch):
-        renamed = rebuilt.momentum if name == facts.momentum else rebuilt.eps if name == facts.eps else name
+        renamed = renamed_to.get(name, name)
         if name in _LEFT_OUT or renamed not in built:
             continue
         if renamed in known:
@@ -143,7 +144,7 @@ def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
             if name not in chosen:
                 chosen.append(name)
     for name, default in facts.defaults.items():  # where the layer that is rebuilt has others
-        renamed = rebuilt.momentum if name == facts.momentum else rebuilt.eps if name == facts.eps else name
+        renamed = renamed_to.get(name, name)
         if (
             renamed in rebuilt.defaults
             and rebuilt.defaults[renamed] != default
@@ -210,6 +211,12 @@ def describe(layers: Iterable[Layer], target: Instance | None = None) -> str:
     if counts.total() == 1:
         return f"{'this' if any(layer.instance is target for layer in layers) else 'its'} {names} layer"
     return f"its {names} layers"
+
+
+def names_around(where: Surroundings, path: str) -> list[str]:
+    """The names of the file and of the functions and classes around, which may tell what is meant."""
+    file = path.rpartition(".")[0].replace("/", "_").replace("-", "_")
+    return [file, *where.functions, *(cls.name for cls in where.classes)]
 
 
 def is_one(layers: Iterable[Layer]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
-from bnlint.rules._momentum import copied_momenta
+from bnlint.rules._momentum import copied_momenta, report
 
 from bnlint.finding import Finding, Severity
 from bnlint.rule import Rule
@@ -74,12 +74,4 @@ class TorchMomentumKerasStyle(Rule):
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
-        for copied in copied_momenta(file, "torch"):
-            yield self.finding(
-                copied.location,
-                copied.message,
-                copied.confidence,
-                copied.trace,
-                copied.fix,
-                copied.experiment,
-            )
+        yield from report(self, copied_momenta(file, "torch"))

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
-from bnlint.rules._momentum import copied_momenta
+from bnlint.rules._momentum import copied_momenta, report
 
 from bnlint.finding import Finding, Severity
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts
-
-# A number that can be such a momentum, or something that it is computed from.
 
 
 class KerasMomentumTorchStyle(Rule):
@@ -70,12 +68,4 @@ class KerasMomentumTorchStyle(Rule):
     marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
-        for copied in copied_momenta(file, "keras"):
-            yield self.finding(
-                copied.location,
-                copied.message,
-                copied.confidence,
-                copied.trace,
-                copied.fix,
-                copied.experiment,
-            )
+        yield from report(self, copied_momenta(file, "keras"))

@@ -139,10 +139,7 @@ def _averages(given: Given, momentum: float) -> bool:
 
 
 def _is_meant(file: FileFacts, given: Given) -> bool:
-    where = given.where
-    names = [file.path.rpartition(".")[0].replace("/", "_").replace("-", "_"), *where.functions]
-    names += [cls.name for cls in where.classes]
-    names += file.defines
+    names = [*support.names_around(given.where, file.path), *file.defines]
     return any(words(name) & MEANT for name in names)
 
 

@@ -10,12 +10,11 @@ from bnlint.rules._momentum import Given, momenta
 from bnlint.experiment import Experiment
 from bnlint.finding import Confidence, Finding, Fix, Location, Safety, Severity
 from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.others import DISPLAYED
 from bnlint.rule import Rule
 from bnlint.semantics import ir
 from bnlint.semantics.events import FileFacts
 from bnlint.semantics.values import Trait
-
-_NAMES = {"torch": "PyTorch", "keras": "Keras"}
 
 
 class MomentumCrossesFrameworks(Rule):
@@ -86,7 +85,7 @@ class MomentumCrossesFrameworks(Rule):
             if source.framework == target.framework or _only_infers(file, given):
                 continue
             number = _momentum_of(trait)
-            here, there = _NAMES[target.framework], _NAMES[source.framework]
+            here, there = DISPLAYED[target.framework], DISPLAYED[source.framework]
             meaning = "the new batch" if target.framework == "torch" else "the old statistics"
             spec = given.spec(number)
             if trait.owner is None:

@@ -8,11 +8,10 @@ from bnlint.rules import _support as support
 from bnlint.experiment import Experiment, LayerSpec
 from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.frameworks.layers import LAYERS
+from bnlint.frameworks.others import DISPLAYED
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts
-from bnlint.semantics.values import Instance, Trait
-
-_NAMES = {"torch": "PyTorch", "keras": "Keras"}
+from bnlint.semantics.values import Trait
 
 
 class EpsNotCarried(Rule):
@@ -85,16 +84,17 @@ class EpsNotCarried(Rule):
                 continue
             if target.eps in carried.target.arguments:
                 continue
-            own, theirs = _default_eps(carried.target), _eps_of(carried.source)
+            own, theirs = _default_eps(carried.target.kind), _eps_of(carried.source)
             if theirs is None or own == theirs:
                 continue
             known = carried.source.owner is not None
             by_default = "" if known else "by default "
+            here, there = DISPLAYED[target.framework], DISPLAYED[source.framework]
             yield self.finding(
                 built[carried.target].location,
-                f"this layer has {_NAMES[target.framework]}'s default {target.eps} {own:g}, but takes the statistics "
-                f"of a layer of {_NAMES[source.framework]}, whose {source.eps} is {by_default}{theirs:g}: its outputs "
-                f"are {_relative_error(own - theirs, 1):.2g} off at variance 1, and "
+                f"this layer has {here}'s default {target.eps} {own:g}, but takes the statistics of a layer of "
+                f"{there}, whose {source.eps} is {by_default}{theirs:g}: its outputs are "
+                f"{_relative_error(own - theirs, 1):.2g} off at variance 1, and "
                 f"{_relative_error(own - theirs, 0.01):.2g} at variance 0.01",
                 Confidence.CERTAIN if known else Confidence.LIKELY,
                 (*carried.where.calls, TraceStep(carried.location, "given the other layer's statistics here")),
@@ -114,8 +114,8 @@ def _relative_error(difference: float, variance: float) -> float:
     return abs(difference) / variance / 2
 
 
-def _default_eps(layer: Instance) -> float:
-    facts = LAYERS[layer.kind]
+def _default_eps(kind: str) -> float:
+    facts = LAYERS[kind]
     default = facts.defaults[facts.eps]
     assert isinstance(default, float)
     return default
@@ -123,10 +123,8 @@ def _default_eps(layer: Instance) -> float:
 
 def _eps_of(trait: Trait) -> float | None:
     """The eps of the layer that the statistics come from: its own, or where nothing is known of it the default."""
-    facts = LAYERS[trait.kind]
-    default = facts.defaults[facts.eps]
-    assert isinstance(default, float)
-    if trait.owner is None or facts.eps not in trait.owner.arguments:
-        return default
-    written: float | None = support.sole_number(trait.owner.arguments[facts.eps])
+    eps = LAYERS[trait.kind].eps
+    if trait.owner is None or eps not in trait.owner.arguments:
+        return _default_eps(trait.kind)
+    written: float | None = support.sole_number(trait.owner.arguments[eps])
     return written

@@ -79,7 +79,7 @@ class NoRunningStats(Rule):
             layer = LAYERS.get(built.instance.kind)
             if layer is None or layer.framework != "torch" or not support.is_batchnorm(built.instance):
                 continue
-            if not is_exactly(built.instance.arguments.get("track_running_stats"), False) or is_meant(built, MEANT):
+            if not is_exactly(built.instance.arguments.get("track_running_stats"), False) or _is_meant(built):
                 continue
             evaluated = file.put_in_eval.get(built.instance)
             yield self.finding(
@@ -93,8 +93,6 @@ class NoRunningStats(Rule):
             )
 
 
-def is_meant(built: LayerBuilt, meant: frozenset[str]) -> bool:
+def _is_meant(built: LayerBuilt) -> bool:
     """Whether a name around tells that this is what the author wants."""
-    names = [*built.where.functions, *(cls.name for cls in built.where.classes)]
-    names.append(built.location.path.rpartition(".")[0].replace("/", "_").replace("-", "_"))
-    return any(words(name) & meant for name in names)
+    return any(words(name) & MEANT for name in support.names_around(built.where, built.location.path))

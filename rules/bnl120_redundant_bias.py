@@ -7,7 +7,7 @@ from typing import ClassVar
 from bnlint.rules import _chains as chains
 from bnlint.rules import _support as support
 
-from bnlint.experiment import Experiment, LayerSpec, Scalar
+from bnlint.experiment import Experiment, Scalar
 from bnlint.finding import Confidence, Finding, Location, Severity
 from bnlint.frameworks.layers import LAYERS
 from bnlint.rule import Rule
@@ -178,5 +178,4 @@ def _experiment(norm: Instance, layer: Instance) -> Experiment:
     options: dict[str, Scalar] = {"before": chains.neighbour(layer).short_name, "between": ""}
     if chains.neighbour(layer).framework == "keras":
         options["data_format"] = "channels_first" if spec.arguments.get("axis") == 1 else "channels_last"
-    return Experiment("bias-gradient", str(layer.framework), (LayerSpec(spec.kind, spec.arguments, spec.chosen),),
-                      options=options)  # fmt: skip
+    return Experiment("bias-gradient", str(layer.framework), (spec,), options=options)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from bnlint.rules import _keras as keras
 from bnlint.rules import _support as support
 
 from bnlint.finding import Confidence, Finding, Safety, Severity, TraceStep
@@ -75,7 +76,7 @@ class TapeWithoutTraining(Rule):
                 continue
             if forward.training is not None or is_exactly(forward.training_default, True):
                 continue
-            layers = [layer for layer in forward.layers if _is_live(layer)]
+            layers = [layer for layer in forward.layers if keras.is_live(layer)]
             if not layers or _is_trained_elsewhere(file, layers):
                 continue
             confidence = _confidence(file, forward)
@@ -98,10 +99,6 @@ class TapeWithoutTraining(Rule):
             support.pass_training(forward, True, Safety.UNSAFE),
             support.experiment("tape-step", "keras", (layer.instance for layer in layers)),
         )
-
-
-def _is_live(layer: Layer) -> bool:
-    return layer.certain and not layer.frozen and support.is_mode_dependent(layer.instance)
 
 
 def _confidence(file: FileFacts, forward: Forward) -> Confidence | None:

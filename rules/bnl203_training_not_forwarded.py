@@ -10,9 +10,8 @@ from bnlint.experiment import Experiment
 from bnlint.finding import Confidence, Edit, Finding, Fix, Safety, Severity, TraceStep
 from bnlint.frameworks.functions import KERAS_MODELS, TRAINING_MUST_BE_FORWARDED
 from bnlint.rule import Rule
-from bnlint.semantics.events import FileFacts, Forward, Layer, is_exactly
+from bnlint.semantics.events import FileFacts, Forward, Layer
 from bnlint.semantics.intent import is_about_freezing
-from bnlint.semantics.values import Instance
 
 
 class TrainingNotForwarded(Rule):
@@ -76,10 +75,10 @@ class TrainingNotForwarded(Rule):
     def check(self, file: FileFacts) -> Iterator[Finding]:
         inside = [its for its in file.forwards if keras.is_in_call_with_training(its)]
         for forward in inside:
-            layer = _layer(forward)
+            layer = keras.called_layer(forward)
             if layer is None or _is_meant(forward):
                 continue
-            if _is_false(forward):
+            if keras.gets_constant(forward, False):
                 if _others_get_it(inside, forward) and not _is_called_otherwise(inside, forward):
                     yield self._hard_coded(forward, layer)
             elif forward.training is None and _must_be_forwarded(file, forward):
@@ -122,17 +121,6 @@ def _effect(layer: Layer) -> str:
     return "it drops nothing in training"
 
 
-def _is_false(forward: Forward) -> bool:
-    return is_exactly(forward.training, False) or is_exactly(forward.training, 0)
-
-
-def _layer(forward: Forward) -> Layer | None:
-    target = forward.target
-    if not isinstance(target, Instance) or not support.is_layer(target):
-        return None
-    return next((layer for layer in forward.layers if layer.instance is target and keras.is_live(layer)), None)
-
-
 def _is_meant(forward: Forward) -> bool:
     names = [forward.receiver or "", *(cls.name for cls in forward.where.classes), *forward.where.functions]
     return is_about_freezing(names)
@@ -148,11 +136,11 @@ def _others_get_it(inside: list[Forward], forward: Forward) -> bool:
 
 
 def _is_called_otherwise(inside: list[Forward], forward: Forward) -> bool:
-    return any(its.target is forward.target and not _is_false(its) for its in inside)
+    return any(its.target is forward.target and not keras.gets_constant(its, False) for its in inside)
 
 
 def _is_constant(forward: Forward) -> bool:
-    return any(is_exactly(forward.training, value) for value in (True, False, 0, 1))
+    return any(keras.gets_constant(forward, flag) for flag in (True, False))
 
 
 def _must_be_forwarded(file: FileFacts, forward: Forward) -> bool:

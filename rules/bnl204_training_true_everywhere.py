@@ -8,9 +8,8 @@ from bnlint.rules import _support as support
 
 from bnlint.finding import Confidence, Finding, Location, Severity, TraceStep
 from bnlint.rule import Rule
-from bnlint.semantics.events import FileFacts, Forward, GraphCall, Layer, is_exactly
+from bnlint.semantics.events import FileFacts, Forward, GraphCall, Layer
 from bnlint.semantics.intent import is_deliberate_file, is_test_file
-from bnlint.semantics.values import Instance
 
 
 class TrainingTrueEverywhere(Rule):
@@ -75,13 +74,17 @@ class TrainingTrueEverywhere(Rule):
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for forward in file.forwards:
-            if keras.is_in_call_with_training(forward) and forward.where.tape is None and _is_true(forward):
+            if (
+                keras.is_in_call_with_training(forward)
+                and forward.where.tape is None
+                and keras.gets_constant(forward, True)
+            ):
                 layer = _layer(forward)
                 if layer is not None and not _is_meant(file, forward):
                     where = f"{forward.where.classes[-1].name}.call(), whatever that gets"
                     yield self._report(file, forward.location, forward, layer, where)
         for call in file.graph_calls:
-            if _is_true(call):
+            if keras.gets_constant(call, True):
                 layer = _layer(call)
                 if layer is not None and not _is_meant(file, call):
                     yield self._report(file, call.location, call, layer, "a functional model")
@@ -99,16 +102,10 @@ class TrainingTrueEverywhere(Rule):
         )
 
 
-def _is_true(call: Forward | GraphCall) -> bool:
-    return is_exactly(call.training, True) or is_exactly(call.training, 1)
-
-
 def _layer(call: Forward | GraphCall) -> Layer | None:
     """The BatchNormalization layer that is what is called."""
-    target = call.target
-    if not isinstance(target, Instance) or not support.is_layer(target) or not support.is_batchnorm(target):
-        return None
-    return next((layer for layer in call.layers if layer.instance is target and keras.is_live(layer)), None)
+    layer: Layer | None = keras.called_layer(call)
+    return layer if layer is not None and support.is_batchnorm(layer.instance) else None
 
 
 def _is_meant(file: FileFacts, call: Forward | GraphCall) -> bool:
@@ -118,4 +115,4 @@ def _is_meant(file: FileFacts, call: Forward | GraphCall) -> bool:
         return True
     # The other calls are how the layer is meant to infer, and this one how it learns.
     calls: list[Forward | GraphCall] = [*file.forwards, *file.graph_calls]
-    return any(its.target is call.target and not _is_true(its) for its in calls)
+    return any(its.target is call.target and not keras.gets_constant(its, True) for its in calls)

@@ -8,7 +8,7 @@ from bnlint.rules import _support as support
 
 from bnlint.finding import Confidence, Edit, Finding, Fix, Safety, Severity
 from bnlint.rule import Rule
-from bnlint.semantics.events import FileFacts, Forward, Layer, is_exactly
+from bnlint.semantics.events import FileFacts, Forward, Layer
 from bnlint.semantics.intent import inference_function, is_deliberate, is_test_file
 
 
@@ -70,7 +70,7 @@ class EvalWithTrainingTrue(Rule):
             return
         for forward in file.forwards:
             where = forward.where
-            if forward.framework != "keras" or where.tape is not None or not _is_true(forward):
+            if forward.framework != "keras" or where.tape is not None or not keras.gets_constant(forward, True):
                 continue
             layers = [
                 layer for layer in forward.layers if keras.is_live(layer) and support.is_batchnorm(layer.instance)
@@ -93,7 +93,3 @@ class EvalWithTrainingTrue(Rule):
             fix,
             support.experiment("training-literal", "keras", (layer.instance for layer in layers)),
         )
-
-
-def _is_true(forward: Forward) -> bool:
-    return is_exactly(forward.training, True) or is_exactly(forward.training, 1)

@@ -72,7 +72,7 @@ class FunctionalLiteralOverridden(Rule):
         if not keras.ignores_literals(file.assumptions):
             return
         for call in file.graph_calls:
-            if not (is_exactly(call.training, False) or is_exactly(call.training, 0)):
+            if not keras.gets_constant(call, False):
                 continue
             norms = [layer for layer in call.layers if layer.certain and support.is_batchnorm(layer.instance)]
             layers = [layer for layer in norms if (not _last(file, layer) and not layer.frozen) or _thaws(file, layer)]

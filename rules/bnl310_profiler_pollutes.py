@@ -10,7 +10,7 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.frameworks.functions import PRETRAINED_ARGUMENTS
 from bnlint.rule import Rule
-from bnlint.semantics.events import Exported, FileFacts, Forward
+from bnlint.semantics.events import Exported, FileFacts, Forward, Layer
 from bnlint.semantics.intent import is_test_file, words
 from bnlint.semantics.values import Instance, Mystery, only_constant
 from bnlint.source.marks import Pattern
@@ -93,10 +93,9 @@ class ProfilerPollutes(Rule):
                 step, use = _weights(file, run), _later_use(file, run)
                 layers = averages.batch_norms([one for one in run.layers if one.mode and one.mode.surely_train])
                 if step is not None and use is not None and layers:
-                    yield self._report(run, step, use)
+                    yield self._report(run, layers, step, use)
 
-    def _report(self, run: Exported | Forward, step: TraceStep, use: TraceStep) -> Finding:
-        layers = averages.batch_norms([one for one in run.layers if one.mode and one.mode.surely_train])
+    def _report(self, run: Exported | Forward, layers: list[Layer], step: TraceStep, use: TraceStep) -> Finding:
         name = exports.subject(run) if isinstance(run, Exported) else support.subject(run)
         how = f"{run.function.rpartition('.')[2]} runs {name}" if isinstance(run, Exported) else f"{name} is run"
         s = "s" if support.is_one(layers) else ""

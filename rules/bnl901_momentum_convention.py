@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
-from bnlint.rules._momentum import copied_momenta_of_others
+from bnlint.rules._momentum import copied_momenta_of_others, report
 
 from bnlint.finding import Finding, Severity
 from bnlint.rule import Rule
@@ -78,12 +78,4 @@ class MomentumConvention(Rule):
     marks: ClassVar[tuple[str, ...]] = (r"momentum|decay_rate|BatchNorm\w*\(", support.NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
-        for copied in copied_momenta_of_others(file):
-            yield self.finding(
-                copied.location,
-                copied.message,
-                copied.confidence,
-                copied.trace,
-                copied.fix,
-                copied.experiment,
-            )
+        yield from report(self, copied_momenta_of_others(file))
