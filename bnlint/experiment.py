@@ -44,6 +44,11 @@ class ModelSpec:
     positional: tuple[Scalar, ...] = ()
     unknown: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ModelSpec:
+        positional, unknown = tuple(data["positional"]), tuple(data["unknown"])
+        return cls(data["path"], data["name"], dict(data["arguments"]), positional, unknown)
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -139,7 +144,7 @@ class Experiment:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Experiment:
-        source_input = data["input"]
+        source_input, model = data["input"], data.get("model")
         return cls(
             kind=data["kind"],
             framework=data["framework"],
@@ -151,12 +156,5 @@ class Experiment:
             else InputSpec(tuple(source_input["shape"]), float(source_input["fill"])),
             unknown=data["unknown"],
             options=dict(data.get("options", {})),
-            model=_model(data.get("model")),
+            model=None if model is None else ModelSpec.from_json(model),
         )
-
-
-def _model(data: dict[str, Any] | None) -> ModelSpec | None:
-    if data is None:
-        return None
-    positional, unknown = tuple(data["positional"]), tuple(data["unknown"])
-    return ModelSpec(data["path"], data["name"], dict(data["arguments"]), positional, unknown)

@@ -19,8 +19,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     from bnlint.verify.models.build import build, prepare
     from bnlint.verify.models.measure import measure
 
-    data = request["model"]
-    spec = ModelSpec(data["path"], data["name"], data["arguments"], tuple(data["positional"]), tuple(data["unknown"]))
+    spec = ModelSpec.from_json(request["model"])
     try:
         device = pick_device(request["device"])
         prepare(spec)

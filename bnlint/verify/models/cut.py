@@ -20,6 +20,10 @@ from bnlint.source.parse import Role, Segment, Source
 MOST_FILES = 200
 
 
+#: The pieces of a project by file, as JSON: ``source`` and ``links`` of each.
+Pieces = dict[str, dict[str, Any]]
+
+
 class CannotCut(Exception):
     """Why the class cannot be taken out, in words for the user."""
 
@@ -36,8 +40,8 @@ class Piece:
         return "\n".join(self.lines.get(number, "") for number in range(1, max(self.lines, default=0) + 1)) + "\n"
 
 
-def cut(project: Project, path: str, name: str) -> dict[str, dict[str, Any]]:
-    """The pieces by file, as JSON. Raises ``CannotCut``."""
+def cut(project: Project, path: str, name: str) -> Pieces:
+    """What the class needs. Raises ``CannotCut``."""
     cutter = _Cutter(project)
     cutter.need(path, name)
     if name not in (source := cutter.source(path)).binding:
@@ -104,24 +108,18 @@ class _Cutter:
     def _take_import(
         self, source: Source, piece: Piece, segment: Segment, tree: ast.Module, name: str
     ) -> Iterator[tuple[str, str]]:
-        for statement in tree.body:
-            if not isinstance(statement, (ast.Import, ast.ImportFrom)):
-                continue
-            for alias in statement.names:
-                bound = (alias.asname or alias.name).split(".", 1)[0]
-                if bound != name:
-                    continue
-                link = self._link(source.path, statement, alias)
-                if link is None:
-                    kept = ast.copy_location(_with_one(statement, alias), statement)
-                    text = ast.unparse(kept)
-                    line = segment.line + statement.lineno - 1
-                    known = piece.lines.get(line, "")
-                    piece.lines[line] = f"{known}; {text}" if known and text not in known.split("; ") else text
-                else:
-                    piece.links[name] = link
-                    if link[1]:
-                        yield link
+        for statement, alias in _imports_of(tree, name):
+            link = self._link(source.path, statement, alias)
+            if link is None:
+                kept = ast.copy_location(_with_one(statement, alias), statement)
+                text = ast.unparse(kept)
+                line = segment.line + statement.lineno - 1
+                known = piece.lines.get(line, "")
+                piece.lines[line] = f"{known}; {text}" if known and text not in known.split("; ") else text
+            else:
+                piece.links[name] = link
+                if link[1]:
+                    yield link
 
     def _link(self, path: str, statement: ast.Import | ast.ImportFrom, alias: ast.alias) -> tuple[str, str] | None:
         """The file of the project that an import leads to, and the name there; None for a library."""
@@ -164,16 +162,20 @@ class _Cutter:
     def _member(self, source: Source, module: str, name: str) -> Iterator[tuple[str, str]]:
         """What is asked of a module of the project that a file imports as ``module``."""
         for segment in source.binding.get(module, []):
-            if segment.role is not Role.IMPORT:
-                continue
-            for statement in ast.parse(segment.text).body:
-                for alias in statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else ():
-                    if (alias.asname or alias.name).split(".", 1)[0] != module:
-                        continue
-                    assert isinstance(statement, (ast.Import, ast.ImportFrom))
+            if segment.role is Role.IMPORT:
+                for statement, alias in _imports_of(ast.parse(segment.text), module):
                     link = self._link(source.path, statement, alias)
                     if link is not None and not link[1]:
                         yield link[0], name
+
+
+def _imports_of(tree: ast.Module, name: str) -> Iterator[tuple[ast.Import | ast.ImportFrom, ast.alias]]:
+    """Where import statements bind a name."""
+    for statement in tree.body:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            for alias in statement.names:
+                if (alias.asname or alias.name).split(".", 1)[0] == name:
+                    yield statement, alias
 
 
 def _with_one(statement: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.stmt:

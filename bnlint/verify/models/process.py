@@ -18,7 +18,7 @@ from bnlint.finding import Curve, Finding, Plot, Verdict, Verification
 from bnlint.semantics.project import Project
 from bnlint.verify.importing import isolated_path
 from bnlint.verify.judges.models import judge_model
-from bnlint.verify.models.cut import CannotCut, cut
+from bnlint.verify.models.cut import CannotCut, Pieces, cut
 from bnlint.verify.runner import Child
 
 #: Kinds of experiments whose claim is that the two modes of a model differ, which a whole model can show.
@@ -36,11 +36,12 @@ def verify_models(findings: Sequence[Finding], device: str, time_limit: float = 
         model = _model_of(finding)
         if model is not None:
             specs.setdefault(_key(model), model)
+    project = Project()  # which threads cannot share
+    pieces = [_pieces(project, spec) for spec in specs.values()]
     path = isolated_path(finding.location.path for finding in findings)
     with ThreadPoolExecutor(max_workers=max(1, min(len(specs), (os.cpu_count() or 1)))) as threads:
-        answers = dict(
-            zip(specs, threads.map(lambda spec: _measured(spec, device, time_limit, path), specs.values()), strict=True)
-        )
+        measured = threads.map(lambda spec, its: _measured(spec, its, device, time_limit, path), specs.values(), pieces)
+        answers = dict(zip(specs, measured, strict=True))
     return [_with_model(finding, answers) for finding in findings]
 
 
@@ -53,13 +54,19 @@ def _key(model: ModelSpec) -> str:
     return json.dumps(asdict(model), sort_keys=True)
 
 
-def _measured(spec: ModelSpec, device: str, time_limit: float, path: list[str]) -> Verification:
+def _pieces(project: Project, spec: ModelSpec) -> Pieces | str:
+    """What the model needs of the project, or why that cannot be taken out."""
     try:
-        pieces = cut(Project(), spec.path, spec.name) if spec.path else {}
+        return cut(project, spec.path, spec.name) if spec.path else {}
     except CannotCut as error:
-        return _inconclusive(str(error))
+        return str(error)
     except SyntaxError as error:
-        return _inconclusive(f"{spec.path} cannot be parsed: {error.msg}")
+        return f"{spec.path} cannot be parsed: {error.msg}"
+
+
+def _measured(spec: ModelSpec, pieces: Pieces | str, device: str, time_limit: float, path: list[str]) -> Verification:
+    if isinstance(pieces, str):
+        return _inconclusive(pieces)
     with tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True) as folder:
         request = {
             "framework": "torch",
