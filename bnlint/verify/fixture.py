@@ -36,6 +36,8 @@ FREEZE_BATCHES = 50
 MEMORY_CHANNELS = 64
 
 
+#: Characters that are shown of what a measurement raised: exporters write pages.
+_RAISED = 150
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -53,6 +55,11 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     text = " ".join(_COLOUR.sub("", str(error)).split())
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def raised(error: BaseException) -> str:
+    """What a measurement raised, where that is the answer."""
+    return one_line(error, _RAISED)
 
 
 def describe(kind: str, arguments: dict[str, Any]) -> str:

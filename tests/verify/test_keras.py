@@ -100,6 +100,8 @@ def test_training_true_makes_outputs_depend_on_the_batch(on_keras: Answers) -> N
     assert on_keras["literal"].verdict is Verdict.CONFIRMED
     assert on_keras["literal"].measurements["batch_dependence_mended"] < 1e-6
     assert on_keras["literal frozen"].verdict is Verdict.REFUTED
+    reason = "BatchNormalization(trainable=False): the layer is frozen: the output is the same with training=False"
+    assert on_keras["literal frozen"].reason == reason
 
 
 def test_momentum_is_the_weight_of_the_old_value(on_keras: Answers) -> None:

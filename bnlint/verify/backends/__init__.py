@@ -19,6 +19,8 @@ Facts = dict[str, Any]
 #: What a kind of experiment needs to know beside the layer.
 Options = Mapping[str, Scalar]
 
+_OUT_OF_MEMORY = ("out of memory", "OOM", "not enough memory", "can't allocate memory")
+
 
 class CannotMeasure(Exception):
     """This layer or this device cannot be measured; the message is the reason a user reads."""
@@ -55,6 +57,11 @@ def open_backend(framework: str, device: str) -> Backend:
     module = import_module(f"bnlint.verify.backends.{framework}")
     backend: Backend = module.open_backend(device)
     return backend
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory: drivers say so with exceptions of their own, in these words."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def option(options: Options, name: str, known: Collection[str]) -> str:

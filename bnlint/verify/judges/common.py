@@ -21,6 +21,10 @@ GAP_TOLERANCE = f"gap_to_mended: confirmed above {GAP_CONFIRMED:g}, refuted up t
 # 3e-7 in eval mode, 0.1 to 5 in train mode, so this cut leaves more than two orders on both sides.
 DEPENDENCE_CONFIRMED = 1e-4
 
+# Change of a moving statistic in one step, 0.03 at Keras's default momentum and mean 3, or share of the output that
+# is dropped, 0.5; a layer that is not training does neither, exactly.
+CHANGE_CONFIRMED = 1e-4
+
 
 def gap_undecided(facts: Facts, otherwise: str) -> Judgement | None:
     """The verdict where the gap alone settles it: refuted, or too small to decide anything."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bnlint.finding import Verdict
 from bnlint.verify.judges.common import (
+    CHANGE_CONFIRMED,
     GAP_TOLERANCE,
     Facts,
     Judgement,
@@ -12,9 +13,6 @@ from bnlint.verify.judges.common import (
     without_effect,
 )
 
-# Change of a moving statistic in one step, or share of the output that is dropped: 0.03 and 0.5 and more; a layer in
-# inference mode does neither, exactly.
-CHANGE_CONFIRMED = 1e-4
 FIT_TOLERANCE = f"the larger change: confirmed above {CHANGE_CONFIRMED:g}; the smaller is to be exactly 0"
 LITERAL_TOLERANCE = GAP_TOLERANCE
 
@@ -46,8 +44,7 @@ def fit_epoch(facts: Facts) -> Judgement | None:
 def training_literal(facts: Facts) -> Judgement | None:
     if facts["gap_to_mended"] is None:
         return None
-    cause = "the layer is not trainable: " if facts.get("trainable") is False else ""
-    if undecided := gap_undecided(facts, f"{cause}the output is the same with training=False"):
+    if undecided := gap_undecided(facts, "the output is the same with training=False"):
         return undecided
     effect = f"with training=True the output is {percent(facts['gap_to_mended'])} away from that with training=False"
     if "batch_dependence_as_written" not in facts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bnlint.finding import Verdict
 from bnlint.verify.judges.common import (
+    CHANGE_CONFIRMED,
     DEPENDENCE_CONFIRMED,
     GAP_CONFIRMED,
     GAP_REFUTED,
@@ -16,9 +17,6 @@ from bnlint.verify.judges.common import (
     why_same,
 )
 
-# Change of the moving statistics in one training step: 0.03 at Keras's default momentum and mean 3; a layer
-# that is not training leaves them exactly as they are.
-CHANGE_CONFIRMED = 1e-4
 DEPENDENCE_TOLERANCE = f"batch_dependence_eval: confirmed above {DEPENDENCE_CONFIRMED:g}"
 CHANGE_TOLERANCE = f"change: confirmed above {CHANGE_CONFIRMED:g}, refuted at 0"
 

@@ -15,7 +15,7 @@ from typing import Any
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.finding import Plot
 from bnlint.verify import fixture
-from bnlint.verify.backends import CannotMeasure, Facts, Options
+from bnlint.verify.backends import CannotMeasure, Facts, Options, says_out_of_memory
 from bnlint.verify.backends.keras import (
     always_training,
     axis_layout,
@@ -90,10 +90,7 @@ class KerasBackend:
             return plots.plots(experiment.kind, layer)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-            return True
-        text = str(error)
-        return any(words in text for words in ("out of memory", "OOM", "not enough memory", "can't allocate memory"))
+        return type(error).__name__ == "ResourceExhaustedError" or says_out_of_memory(error)
 
 
 def open_backend(device: str) -> KerasBackend:

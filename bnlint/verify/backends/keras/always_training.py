@@ -7,12 +7,10 @@ fit its data, and is run on a batch and on a part of that, as the source has it 
 
 from __future__ import annotations
 
+from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
-from bnlint.verify.backends.keras.rebuilt import Array, Rebuilt, call, converged, np, relative
+from bnlint.verify.backends.keras.rebuilt import Array, Rebuilt, call, converged, dependence, relative
 from bnlint.verify.fixture import plain
-
-#: Samples of the batch whose outputs are looked at without their batch-mates.
-PART = 4
 
 
 def measure(rebuilt: Rebuilt, options: Options) -> Facts:
@@ -23,9 +21,9 @@ def measure(rebuilt: Rebuilt, options: Options) -> Facts:
         return call(converged(rebuilt.fresh()), x, training=training)
 
     x = rebuilt.input()
-    written, alone = run(x, True), run(x[:PART], True)
+    written, alone = run(x, True), run(x[: fixture.SUBSET], True)
     return {
         **rebuilt.facts(x),
         "gap_to_mended": plain(relative(written, run(x, False))),
-        "batch_dependence_as_written": plain(float(np.abs(written[:PART] - alone).max() / np.abs(written).max())),
+        "batch_dependence_as_written": plain(dependence(written, alone)),
     }

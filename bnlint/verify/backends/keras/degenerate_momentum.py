@@ -5,7 +5,7 @@ from __future__ import annotations
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.keras import momentum_memory
 from bnlint.verify.backends.keras.rebuilt import Rebuilt
-from bnlint.verify.fixture import one_line
+from bnlint.verify.fixture import raised
 
 
 def measure(rebuilt: Rebuilt, options: Options) -> Facts:
@@ -15,9 +15,5 @@ def measure(rebuilt: Rebuilt, options: Options) -> Facts:
     try:
         rebuilt.fresh()(x, training=True)
     except Exception as error:  # whatever it is, it is reported
-        return {"raises": one_line(error, _ERROR), "input": "", "chosen": rebuilt.chosen}
+        return {"raises": raised(error), "input": "", "chosen": rebuilt.chosen}
     return momentum_memory.measure(rebuilt, options)
-
-
-#: Characters of an error's message that are shown.
-_ERROR = 150

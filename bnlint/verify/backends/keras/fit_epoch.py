@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 
 from bnlint.verify.backends import Facts, Options, option
-from bnlint.verify.backends.keras.rebuilt import Array, Layer, Rebuilt, keras, np, statistics
+from bnlint.verify.backends.keras.rebuilt import Array, Layer, Rebuilt, keras, movement, np, statistics
 from bnlint.verify.fixture import plain
 
 #: Each a way to build the model as written, the same mended, and what the difference is.
@@ -61,7 +61,7 @@ def _epoch(rebuilt: Rebuilt, layer: Layer, x: Array, how: str, mended: bool) -> 
     before = statistics(layer) if rebuilt.normalises else None
     history = model.fit(x, x, batch_size=len(x), verbose=0)
     if before is not None:
-        return float(np.abs(statistics(layer) - before).max())
+        return movement(before, layer)
     return math.sqrt(float(history.history["loss"][0]) / float(np.square(x.astype("float64")).mean()))
 
 

@@ -95,6 +95,16 @@ def statistics(layer: Layer) -> Array:
     return np.stack([numpy(layer.moving_mean), numpy(layer.moving_variance)])
 
 
+def movement(before: Array, layer: Layer) -> float:
+    """The largest change of a moving statistic since ``before``."""
+    return float(np.abs(statistics(layer) - before).max())
+
+
+def dependence(whole: Array, part: Array) -> float:
+    """How far the first samples move, relative to the largest output, when the rest of the batch is absent."""
+    return float(np.abs(whole[: len(part)] - part).max() / np.abs(whole).max())
+
+
 def normal(rng: Any, shape: tuple[int, ...]) -> Array:
     return rng.normal(fixture.INPUT_MEAN, fixture.INPUT_SD, shape).astype("float32")
 

@@ -6,7 +6,18 @@ For BatchNorm the largest change of a moving statistic; for Dropout how far the 
 from __future__ import annotations
 
 from bnlint.verify.backends import Facts, Options
-from bnlint.verify.backends.keras.rebuilt import Array, Layer, Rebuilt, call, keras, np, numpy, relative, statistics, tf
+from bnlint.verify.backends.keras.rebuilt import (
+    Array,
+    Layer,
+    Rebuilt,
+    call,
+    keras,
+    movement,
+    numpy,
+    relative,
+    statistics,
+    tf,
+)
 from bnlint.verify.fixture import plain
 
 
@@ -21,7 +32,7 @@ def measure(rebuilt: Rebuilt, options: Options) -> Facts:
         if before is None:
             facts[f"output_change_{name}"] = plain(relative(output, x))
         else:
-            facts[f"statistics_change_{name}"] = plain(float(np.abs(statistics(layer) - before).max()))
+            facts[f"statistics_change_{name}"] = plain(movement(before, layer))
     return facts
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bnlint.verify import fixture
 from bnlint.verify.backends import Facts, Options
-from bnlint.verify.backends.keras.rebuilt import Array, Rebuilt, call, np, relative, statistics
+from bnlint.verify.backends.keras.rebuilt import Rebuilt, call, dependence, movement, relative, statistics
 from bnlint.verify.fixture import plain
 
 
@@ -20,13 +20,9 @@ def measure(rebuilt: Rebuilt, options: Options) -> Facts:
         return facts
     for name, flag in (("as_written", True), ("mended", False)):
         part = call(rebuilt.fresh(), x[: fixture.SUBSET], training=flag)
-        facts[f"batch_dependence_{name}"] = plain(_dependence(outputs[flag], part))
+        facts[f"batch_dependence_{name}"] = plain(dependence(outputs[flag], part))
         layer = rebuilt.fresh()
         before = statistics(layer)
         layer(x, training=flag)
-        facts[f"statistics_moved_{name}"] = plain(float(np.abs(statistics(layer) - before).max()))
+        facts[f"statistics_moved_{name}"] = plain(movement(before, layer))
     return facts
-
-
-def _dependence(whole: Array, part: Array) -> float:
-    return float(np.abs(whole[: len(part)] - part).max() / np.abs(whole).max())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.finding import Plot
 from bnlint.verify import fixture
-from bnlint.verify.backends import CannotMeasure, Facts, Options
+from bnlint.verify.backends import CannotMeasure, Facts, Options, says_out_of_memory
 from bnlint.verify.backends.torch import (
     batch_of_one,
     bias_gradient,
@@ -126,10 +126,7 @@ class TorchBackend:
             return plots.plots(experiment.kind, layer, device)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-            return True
-        text = str(error)
-        return any(words in text for words in ("out of memory", "not enough memory", "can't allocate memory"))
+        return isinstance(error, torch.cuda.OutOfMemoryError) or says_out_of_memory(error)
 
 
 def open_backend(device: str) -> TorchBackend:

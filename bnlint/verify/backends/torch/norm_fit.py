@@ -10,11 +10,10 @@ from bnlint.experiment import LayerSpec
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts, Options
 from bnlint.verify.backends.torch.rebuilt import normal, torch
-from bnlint.verify.fixture import one_line, plain, shape_text
+from bnlint.verify.fixture import plain, raised, shape_text
 
 _INPUTS = 3
 _EXTENT = 4
-_ERROR = 150
 
 
 def measure(spec: LayerSpec, device: str, options: Options) -> Facts:
@@ -43,5 +42,5 @@ def measure(spec: LayerSpec, device: str, options: Options) -> Facts:
     try:
         norm(output)
     except Exception as error:  # whatever it is, it is what is asked for
-        return {**facts, "raises": one_line(error, _ERROR)}
+        return {**facts, "raises": raised(error)}
     return facts

@@ -25,10 +25,7 @@ from bnlint.verify.backends.torch.rebuilt import (
     seeded,
     statistics,
 )
-from bnlint.verify.fixture import one_line, plain
-
-#: Characters of an error's message that are shown: exporters write pages.
-_ERROR = 150
+from bnlint.verify.fixture import plain, raised
 
 
 def pair(name: str, as_written: Any, mended: Any) -> Facts:
@@ -73,11 +70,11 @@ def attempt(as_written: Callable[[], Any], mended: Callable[[], object]) -> tupl
     try:
         return as_written(), {}
     except Exception as error:  # whatever it is, it is reported
-        facts = {"raises": one_line(error, _ERROR)}
+        facts = {"raises": raised(error)}
     try:
         mended()
     except Exception as error:
-        facts["raises_mended"] = one_line(error, _ERROR)
+        facts["raises_mended"] = raised(error)
     return None, facts
 
 
