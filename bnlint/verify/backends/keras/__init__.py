@@ -32,22 +32,27 @@ from bnlint.verify.backends.keras import (
     weights_order,
 )
 from bnlint.verify.backends.keras.rebuilt import BACKEND, Rebuilt, call, keras, np, tf
+from bnlint.verify.backends.keras.stack import measure_together
 from bnlint.verify.fixture import plain
 
-#: The kinds of experiment, each ``measure(rebuilt, options)``.
+#: The kinds of experiment that are measured layer by layer, each ``measure(rebuilt, options)``.
 EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
-    "inference-gap": inference_gap.measure,
-    "tape-step": tape_step.measure,
-    "momentum-memory": momentum_memory.measure,
     "axis-layout": axis_layout.measure,
     "bias-gradient": bias_gradient.measure,
     "dropout-shift": dropout_shift.measure,
     "fit-epoch": fit_epoch.measure,
-    "training-literal": training_literal.measure,
     "degenerate-momentum": degenerate_momentum.measure,
     "weights-order": weights_order.measure,
     "always-training": always_training.measure,
     "update-ops": update_ops.measure,
+}
+
+#: Those that can be measured for many layers at once, each ``measure_each(rebuilt)``.
+TOGETHER: dict[str, Callable[[Rebuilt], list[Facts]]] = {
+    "inference-gap": inference_gap.measure_each,
+    "tape-step": tape_step.measure_each,
+    "training-literal": training_literal.measure_each,
+    "momentum-memory": momentum_memory.measure_each,
 }
 
 
@@ -59,13 +64,18 @@ class KerasBackend:
         self.versions = {"keras": str(keras.__version__), BACKEND: str(engine.__version__)}
 
     def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
-        if experiment.kind not in EXPERIMENTS:
+        if experiment.kind not in EXPERIMENTS and experiment.kind not in TOGETHER:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for keras")
         with _scope(device):
+            if experiment.kind in TOGETHER:
+                return TOGETHER[experiment.kind](Rebuilt(layer))[0]
             return EXPERIMENTS[experiment.kind](Rebuilt(layer), experiment.options)
 
     def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
-        return [None] * len(layers)
+        if kind not in TOGETHER:
+            return [None] * len(layers)
+        with _scope(device):
+            return measure_together(layers, TOGETHER[kind])
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
         if kind != "inference-gap":

@@ -16,4 +16,4 @@ def measure(rebuilt: Rebuilt, options: Options) -> Facts:
         rebuilt.fresh()(x, training=True)
     except Exception as error:  # whatever it is, it is reported
         return {"raises": raised(error), "input": "", "chosen": rebuilt.chosen}
-    return momentum_memory.measure(rebuilt, options)
+    return momentum_memory.measure_each(rebuilt)[0]

@@ -61,7 +61,7 @@ def _epoch(rebuilt: Rebuilt, layer: Layer, x: Array, how: str, mended: bool) -> 
     before = statistics(layer) if rebuilt.normalises else None
     history = model.fit(x, x, batch_size=len(x), verbose=0)
     if before is not None:
-        return movement(before, layer)
+        return movement(before, statistics(layer))
     return math.sqrt(float(history.history["loss"][0]) / float(np.square(x.astype("float64")).mean()))
 
 

@@ -5,16 +5,15 @@ The gaps are ‖a - b‖ / ‖b‖ of the outputs.
 
 from __future__ import annotations
 
-from bnlint.verify.backends import Facts, Options
+from bnlint.verify.backends import Facts
 from bnlint.verify.backends.keras.rebuilt import Rebuilt, call, relative
 from bnlint.verify.fixture import plain
 
 
-def measure(rebuilt: Rebuilt, options: Options) -> Facts:
+def measure_each(rebuilt: Rebuilt) -> list[Facts]:
     x = rebuilt.input()
-    default = call(rebuilt.fresh(), x)
-    return {
-        **rebuilt.facts(x),
-        "gap": plain(relative(call(rebuilt.fresh(), x, training=True), default)),
-        "identity_gap": plain(relative(default, x)),
-    }
+    outputs = (x, call(rebuilt.fresh(), x), call(rebuilt.fresh(), x, training=True))
+    return [
+        {**facts, "gap": plain(relative(trained, default)), "identity_gap": plain(relative(default, own))}
+        for facts, own, default, trained in zip(rebuilt.facts_of_each(), *map(rebuilt.each, outputs), strict=True)
+    ]

@@ -34,10 +34,17 @@ EXTENT = 4
 class Rebuilt:
     """A layer as the source builds it, as often as fresh copies of it are needed.
 
-    ``shape`` is the source's own input shape; without it one is chosen, with ``features`` channels.
+    ``shape`` is the source's own input shape; without it one is chosen, with ``features`` channels and ``extent``
+    values along all other axes.
     """
 
-    def __init__(self, spec: LayerSpec, shape: tuple[int, ...] = (), features: int = CHOSEN_FEATURES) -> None:
+    def __init__(
+        self,
+        spec: LayerSpec,
+        shape: tuple[int, ...] = (),
+        features: int = CHOSEN_FEATURES,
+        extent: int = EXTENT,
+    ) -> None:
         self.spec = spec
         self.name = spec.kind.removeprefix("keras.layers.")
         if self.name not in RANK or not spec.kind.startswith("keras.layers."):
@@ -45,7 +52,7 @@ class Rebuilt:
         self.arguments = dict(spec.arguments)
         self.chosen = [*spec.chosen, *([] if shape else [f"channels={features}"])]
         self.axis = self._axis()
-        self.shape = shape or self.shape_of(features, EXTENT)
+        self.shape = shape or self.shape_of(features, extent)
 
     @property
     def normalises(self) -> bool:
@@ -54,9 +61,13 @@ class Rebuilt:
     def fresh(self, **changes: Scalar) -> Layer:
         """A new layer with its initial statistics."""
         keras.utils.set_random_seed(fixture.SEED)  # for what Dropout draws
-        layer = getattr(keras.layers, self.name)(**{**self.arguments, **changes})
+        layer = self.unbuilt(**changes)
         layer.build(self.shape)
         return layer
+
+    def unbuilt(self, **changes: Scalar) -> Layer:
+        """A new layer without weights, which cost most of what a layer costs."""
+        return getattr(keras.layers, self.name)(**{**self.arguments, **changes})
 
     def input(self) -> Array:
         return normal(np.random.default_rng(fixture.SEED), self.shape)
@@ -67,8 +78,25 @@ class Rebuilt:
             "seed": fixture.SEED,
             "chosen": self.chosen,
             "input": f"{fixture.shape_text(x.shape)}, normal, mean {x.mean():.2g}, sd {x.std():.2g}",
-            "trainable": bool(self.fresh().trainable),
+            "trainable": bool(self.unbuilt().trainable),
         }
+
+    def facts_of_each(self) -> list[Facts]:
+        """The conditions for each of the layers that this one stands for: itself alone, unless it is a ``Stack``."""
+        return [self.facts(self.input())]
+
+    def each(self, values: Array, axis: int | None = None) -> list[Array]:
+        """The part of each of these layers in an output, or in what has its channels along ``axis``."""
+        return [values]
+
+    def channel_means(self, x: Array) -> Array:
+        others = tuple(axis for axis in range(x.ndim) if axis != self.axis % x.ndim)
+        return x.mean(others)
+
+    def movements(self, before: Array, layer: Layer) -> list[float]:
+        """The largest change of a moving statistic since ``before``, for each of these layers."""
+        sides = (self.each(values, axis=-1) for values in (before, statistics(layer)))
+        return [movement(was, now) for was, now in zip(*sides, strict=True)]
 
     def _axis(self) -> int:
         axis = self.arguments.get("axis", -1)
@@ -95,9 +123,9 @@ def statistics(layer: Layer) -> Array:
     return np.stack([numpy(layer.moving_mean), numpy(layer.moving_variance)])
 
 
-def movement(before: Array, layer: Layer) -> float:
-    """The largest change of a moving statistic since ``before``."""
-    return float(np.abs(statistics(layer) - before).max())
+def movement(before: Array, after: Array) -> float:
+    """The largest change of a moving statistic."""
+    return float(np.abs(after - before).max())
 
 
 def dependence(whole: Array, part: Array) -> float:

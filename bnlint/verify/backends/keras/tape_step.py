@@ -5,14 +5,13 @@ For BatchNorm the largest change of a moving statistic; for Dropout how far the 
 
 from __future__ import annotations
 
-from bnlint.verify.backends import Facts, Options
+from bnlint.verify.backends import Facts
 from bnlint.verify.backends.keras.rebuilt import (
     Array,
     Layer,
     Rebuilt,
     call,
     keras,
-    movement,
     numpy,
     relative,
     statistics,
@@ -21,19 +20,19 @@ from bnlint.verify.backends.keras.rebuilt import (
 from bnlint.verify.fixture import plain
 
 
-def measure(rebuilt: Rebuilt, options: Options) -> Facts:
+def measure_each(rebuilt: Rebuilt) -> list[Facts]:
     x = rebuilt.input()
-    facts = rebuilt.facts(x)
+    measured = rebuilt.facts_of_each()
     calls: dict[str, dict[str, bool]] = {"default": {}, "training_true": {"training": True}}
     for name, arguments in calls.items():
         layer = rebuilt.fresh()
         before = statistics(layer) if rebuilt.normalises else None
         output = _train_step(layer, x, **arguments)
-        if before is None:
-            facts[f"output_change_{name}"] = plain(relative(output, x))
-        else:
-            facts[f"statistics_change_{name}"] = plain(movement(before, layer))
-    return facts
+        what = "output" if before is None else "statistics"
+        changes = [relative(output, x)] if before is None else rebuilt.movements(before, layer)
+        for facts, change in zip(measured, changes, strict=True):
+            facts[f"{what}_change_{name}"] = plain(change)
+    return measured
 
 
 def _train_step(layer: Layer, x: Array, **arguments: bool) -> Array:
