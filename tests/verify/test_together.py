@@ -17,7 +17,7 @@ from bnlint.verify import child, runner
 
 Ask = Callable[..., list[Verification]]
 
-KERAS_KINDS = ("inference-gap", "tape-step", "training-literal", "momentum-memory")
+KERAS_KINDS = ("inference-gap", "tape-step", "training-literal", "momentum-memory", "always-training")
 
 
 def momentum_memory(momentum: Any, kind: str = "BatchNorm2d", **more: Any) -> Experiment:
@@ -77,6 +77,26 @@ def test_answers_are_those_that_each_layer_gets_alone(ask: Ask) -> None:
     for one, other in zip(together, alone, strict=True):
         assert (one.verdict, one.reason) == (other.verdict, other.reason)
         assert_close(one.measurements, other.measurements)
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_layers_of_another_size_get_what_each_gets_alone(ask: Ask) -> None:
+    sizes = (8, 32)
+    kinds: dict[str, dict[str, Any]] = {
+        "swa-buffers": {},
+        "dropout-shift": {"dropout": "Dropout", "rate": 0.5},
+        "degenerate-momentum": {},
+    }
+    for_size = {
+        size: [
+            Experiment(kind, "torch", (LayerSpec("torch.nn.BatchNorm2d", {"num_features": size}),), options=options)
+            for kind, options in kinds.items()
+        ]
+        for size in sizes
+    }
+    together, alone = ask([*for_size[8], *for_size[32]])[len(kinds) :], ask(for_size[32])
+    assert [one.measurements["layer"] for one in together] == ["BatchNorm2d(num_features=32)"] * len(kinds)
+    assert [one.measurements for one in together] == [one.measurements for one in alone]
 
 
 #: Prints, for each kind, what the layers on standard input get together, and what those of them get alone; last, which

@@ -43,7 +43,6 @@ EXPERIMENTS: dict[str, Callable[[Rebuilt, Options], Facts]] = {
     "fit-epoch": fit_epoch.measure,
     "degenerate-momentum": degenerate_momentum.measure,
     "weights-order": weights_order.measure,
-    "always-training": always_training.measure,
     "update-ops": update_ops.measure,
 }
 
@@ -53,6 +52,7 @@ TOGETHER: dict[str, Callable[[Rebuilt], list[Facts]]] = {
     "tape-step": tape_step.measure_each,
     "training-literal": training_literal.measure_each,
     "momentum-memory": momentum_memory.measure_each,
+    "always-training": always_training.measure_each,
 }
 
 

@@ -8,22 +8,25 @@ fit its data, and is run on a batch and on a part of that, as the source has it 
 from __future__ import annotations
 
 from bnlint.verify import fixture
-from bnlint.verify.backends import CannotMeasure, Facts, Options
+from bnlint.verify.backends import CannotMeasure, Facts
 from bnlint.verify.backends.keras.rebuilt import Array, Rebuilt, call, converged, dependence, relative
 from bnlint.verify.fixture import plain
 
 
-def measure(rebuilt: Rebuilt, options: Options) -> Facts:
+def measure_each(rebuilt: Rebuilt) -> list[Facts]:
     if not rebuilt.normalises:
         raise CannotMeasure(f"{rebuilt.name} has no moving statistics")
 
-    def run(x: Array, training: bool) -> Array:
-        return call(converged(rebuilt.fresh()), x, training=training)
+    def run(x: Array, training: bool) -> list[Array]:
+        return rebuilt.each(call(converged(rebuilt.fresh()), x, training=training))
 
     x = rebuilt.input()
-    written, alone = run(x, True), run(x[: fixture.SUBSET], True)
-    return {
-        **rebuilt.facts(x),
-        "gap_to_mended": plain(relative(written, run(x, False))),
-        "batch_dependence_as_written": plain(dependence(written, alone)),
-    }
+    outputs = (run(x, True), run(x, False), run(x[: fixture.SUBSET], True))
+    return [
+        {
+            **facts,
+            "gap_to_mended": plain(relative(written, mended)),
+            "batch_dependence_as_written": plain(dependence(written, alone)),
+        }
+        for facts, written, mended, alone in zip(rebuilt.facts_of_each(), *outputs, strict=True)
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from bnlint.experiment import Experiment, InputSpec, LayerSpec
 from bnlint.finding import Plot
@@ -83,20 +84,31 @@ TOGETHER: dict[str, Callable[[Sequence[LayerSpec], str], list[Facts | None]]] = 
     "momentum-memory": momentum_memory.measure_together,
 }
 
+#: Kinds that are measured on a number of channels of their own, so that layers that differ in theirs alone get the same
+#: answer.
+OF_ONE_SIZE = frozenset({"momentum-memory", "degenerate-momentum", "swa-buffers", "dropout-shift"})
+
 
 class TorchBackend:
     def __init__(self, device: str, fallback: str = "") -> None:
         self.device = device
         self.fallback = fallback
         self.versions = {"torch": str(torch.__version__)}
+        self._of_one_size: dict[str, Facts] = {}
         # The tensors are so small that a second thread costs more than it saves, many times more on a busy machine.
         torch.set_num_threads(1)
 
     def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
         if experiment.kind not in EXPERIMENTS:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for torch")
+        key = f"{device} {experiment.kind} {sorted(experiment.options.items())} {_but_for_its_size(layer)}"
+        if key in self._of_one_size:
+            return dict(self._of_one_size[key])
         with torch.no_grad():
-            return EXPERIMENTS[experiment.kind](layer, device, experiment.options)
+            facts = EXPERIMENTS[experiment.kind](layer, device, experiment.options)
+        if experiment.kind in OF_ONE_SIZE:
+            self._of_one_size[key] = dict(facts)
+        return facts
 
     def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
         if kind not in TOGETHER:
@@ -127,6 +139,14 @@ class TorchBackend:
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, torch.cuda.OutOfMemoryError) or says_out_of_memory(error)
+
+
+def _but_for_its_size(layer: LayerSpec) -> LayerSpec:
+    """The layer with one channel, where it has a number of channels that PyTorch accepts."""
+    size = layer.arguments.get("num_features")
+    if not isinstance(size, int) or size < 1:
+        return layer
+    return replace(layer, arguments={**layer.arguments, "num_features": 1})
 
 
 def open_backend(device: str) -> TorchBackend:
