@@ -35,7 +35,8 @@ class ModelSpec:
     library's function ``name`` builds, where ``path`` is empty.
 
     ``arguments`` are those of its construction that the source tells, by name (``positional`` for a library's);
-    ``unknown`` names those whose values it does not tell.
+    ``unknown`` names those whose values it does not tell. Without a name it is what the function around ``line``
+    returns.
     """
 
     path: str
@@ -43,11 +44,12 @@ class ModelSpec:
     arguments: dict[str, Scalar] = field(default_factory=dict)
     positional: tuple[Scalar, ...] = ()
     unknown: tuple[str, ...] = ()
+    line: int = 0
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
         positional, unknown = tuple(data["positional"]), tuple(data["unknown"])
-        return cls(data["path"], data["name"], dict(data["arguments"]), positional, unknown)
+        return cls(data["path"], data["name"], dict(data["arguments"]), positional, unknown, data["line"])
 
 
 @dataclass(frozen=True)

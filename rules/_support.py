@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, ModelSpec, Scalar
 from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
-from bnlint.frameworks.functions import MODEL_LIBRARIES
+from bnlint.frameworks.functions import KERAS_MODELS, MODEL_LIBRARIES
 from bnlint.frameworks.layers import LAYERS, LayerFacts
 from bnlint.frameworks.others import OTHER_LAYERS
 from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, Surroundings, is_exactly, numbers
 from bnlint.semantics.intent import words
-from bnlint.semantics.values import Constant, Function, Instance, Mystery, Value, only_constant
+from bnlint.semantics.values import Class, Constant, Function, Instance, Mystery, Value, only_constant
 from bnlint.source.marks import Pattern
 
 #: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``. Alternatives
@@ -158,11 +158,17 @@ def layer_spec(instance: Instance, **known: Scalar) -> LayerSpec:
 
 
 def experiment(
-    kind: str, framework: str, layers: Iterable[Instance], forward: Forward | None = None, **options: Scalar
+    kind: str,
+    framework: str,
+    layers: Iterable[Instance],
+    forward: Forward | None = None,
+    model: ModelSpec | None = None,
+    **options: Scalar,
 ) -> Experiment:
     """The question for these layers; layers that are built alike are measured once.
 
-    With a ``forward`` whose target is nothing but one layer the source's own input is run as well.
+    With a ``forward`` whose target is nothing but one layer the source's own input is run as well. ``model`` is what
+    the layers are in, unless it is the target of the ``forward``.
     """
     specs: list[LayerSpec] = []
     for instance in layers:
@@ -174,14 +180,17 @@ def experiment(
         shape, fill = forward.input_shape, forward.input_fill
         source = None if shape is None or fill is None else InputSpec(shape, fill)
     unknown = "" if specs else "the source does not tell which layers with two modes the object has"
-    model = model_spec(forward.target) if forward is not None else None
+    if model is None and forward is not None:
+        model = model_spec(forward.target)
     return Experiment(kind, framework, tuple(specs), source, unknown, options, model)
 
 
 def model_spec(target: Instance | Mystery) -> ModelSpec | None:
     """The model as the source builds it; None for what is of no class of the project and of no library of models."""
-    if not isinstance(target, Instance) or target.framework != "torch":
+    if not isinstance(target, Instance) or target.framework is None:
         return None
+    if target.cls is None and target.kind in KERAS_MODELS:
+        return graph_spec(target.location)
     if target.cls is None and not target.kind.startswith(MODEL_LIBRARIES):
         return None
     known: dict[str, Scalar] = {}
@@ -197,6 +206,16 @@ def model_spec(target: Instance | Mystery) -> ModelSpec | None:
     places = sorted(name for name in known if name.isdecimal())
     positional = tuple(known.pop(place) for place in places)
     return ModelSpec("", target.kind, known, positional, tuple(unknown))
+
+
+def class_spec(cls: Class) -> ModelSpec:
+    """A model of this class, of which the source does not tell how it is built."""
+    return ModelSpec(cls.location.path, cls.name)
+
+
+def graph_spec(at: Location) -> ModelSpec:
+    """A functional model, by the place of something that builds it."""
+    return ModelSpec(at.path, "", line=at.line)
 
 
 def describe(layers: Iterable[Layer], target: Instance | None = None) -> str:

@@ -97,7 +97,9 @@ class TapeWithoutTraining(Rule):
             confidence,
             tuple(steps),
             support.pass_training(forward, True, Safety.UNSAFE),
-            support.experiment("tape-step", "keras", (layer.instance for layer in layers)),
+            support.experiment(
+                "tape-step", "keras", (layer.instance for layer in layers), model=support.model_spec(forward.target)
+            ),
         )
 
 

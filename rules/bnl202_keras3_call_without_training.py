@@ -87,6 +87,7 @@ class Keras3CallWithoutTraining(Rule):
         effect = "the moving statistics never move" if normalises else "nothing is dropped"
         steps = [TraceStep(layer.location, "built here") for layer in layers[:1]]
         steps += [TraceStep(fit.location, f"{fit.name}() called here") for fit in fits[-1:]]
+        model = support.model_spec(fits[-1].target) if fits else support.class_spec(method.cls)
         return self.finding(
             method.location,
             f"{method.cls.name}.call() has no training parameter, so Keras 3 fits it in inference mode: "
@@ -94,7 +95,7 @@ class Keras3CallWithoutTraining(Rule):
             _confidence(file, method, fits),
             tuple(steps),
             _fix(method, passes),
-            support.experiment("fit-epoch", "keras", layers, how="no-training-parameter"),
+            support.experiment("fit-epoch", "keras", layers, model=model, how="no-training-parameter"),
         )
 
 

@@ -94,7 +94,13 @@ class TrainingNotForwarded(Rule):
             Confidence.LIKELY,
             (TraceStep(layer.instance.location, "built here"),),
             fix,
-            support.experiment("fit-epoch", "keras", (layer.instance,), how="hard-coded-false"),
+            support.experiment(
+                "fit-epoch",
+                "keras",
+                (layer.instance,),
+                model=support.class_spec(forward.where.classes[-1]),
+                how="hard-coded-false",
+            ),
         )
 
     def _not_forwarded(self, file: FileFacts, forward: Forward, layer: Layer) -> Finding:

@@ -92,13 +92,14 @@ class TrainingTrueEverywhere(Rule):
     def _report(self, file: FileFacts, at: Location, call: Forward | GraphCall, layer: Layer, where: str) -> Finding:
         overridden = isinstance(call, GraphCall) and keras.ignores_literals(file.assumptions)
         but = ", except under predict in Keras 3.0 to 3.15" if overridden else ""
+        model = support.graph_spec(at) if isinstance(call, GraphCall) else support.class_spec(call.where.classes[-1])
         return self.finding(
             at,
             f"BatchNormalization always gets training=True in {where}: it normalises with the statistics of the "
             f"batch in inference too, so a sample's output depends on its batch-mates{but}",
             Confidence.LIKELY,
             (TraceStep(layer.instance.location, "built here"), *call.where.calls),
-            experiment=support.experiment("training-literal", "keras", (layer.instance,)),
+            experiment=support.experiment("training-literal", "keras", (layer.instance,), model=model),
         )
 
 

@@ -91,7 +91,9 @@ class FunctionalLiteralOverridden(Rule):
             f"({keras.assumed(file.assumptions)})",
             Confidence.LIKELY,
             tuple(steps),
-            experiment=support.experiment("fit-epoch", "keras", specs, how="graph-literal-false"),
+            experiment=support.experiment(
+                "fit-epoch", "keras", specs, model=support.graph_spec(call.location), how="graph-literal-false"
+            ),
         )
 
 

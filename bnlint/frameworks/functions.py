@@ -121,7 +121,9 @@ AVERAGING_FUNCTIONS = frozenset({"torch._foreach_add_", "torch._foreach_sub_", "
 SAME_PARAMETERS = frozenset({"detach", "mul_", "div_", "keys", "values", "items", "get"})
 
 #: Beginnings of the names of what builds a whole model of a library, without any file of weights.
-MODEL_LIBRARIES = ("torchvision.models.", "timm.create_model", "segmentation_models_pytorch.")
+MODEL_LIBRARIES = (
+    "torchvision.models.", "timm.create_model", "segmentation_models_pytorch.", "keras.applications.",
+)  # fmt: skip
 
 #: Base classes of layers, which ``isinstance`` may ask for, by the kind of layer.
 LAYER_BASES = {

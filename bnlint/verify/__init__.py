@@ -78,7 +78,7 @@ def verify(
     if models:
         from bnlint.verify.models.process import verify_models
 
-        return verify_models(verified, device)
+        return verify_models(verified, device, path, recall)
     return verified
 
 

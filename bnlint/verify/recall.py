@@ -19,8 +19,20 @@ from bnlint.cache import ResultCache, key
 from bnlint.experiment import Experiment
 from bnlint.finding import Verification
 
-#: How the distributions begin whose versions count: the frameworks, what they compute and export with.
-_COUNTING = ("torch", "tensorflow", "keras", "tf_keras", "tf-keras", "jax", "numpy", "onnx")
+#: How the distributions begin whose versions count: the frameworks, what they compute and export with, and libraries of
+#: models.
+_COUNTING = (
+    "torch",
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "tf-keras",
+    "jax",
+    "numpy",
+    "onnx",
+    "timm",
+    "segmentation_models",
+)
 _FRAMEWORKS = ("torch", "tensorflow", "keras")
 #: By which a user decides what a framework finds.
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -51,6 +63,20 @@ class Recall:
             from bnlint.frozen import freeze_verification
 
             self._cache.keep_verdict(self._key(experiment), freeze_verification(verification))
+
+    def recall(self, question: str) -> Verification | None:
+        """The verdict on a whole model, by all that is asked and all that it is built of; None where it has to be
+        measured."""
+        if not self._cache:
+            return None
+        name = key(self._environment, question)
+        return _thawed(self._cache.verdicts([name]).get(name))
+
+    def remember(self, question: str, verification: Verification) -> None:
+        if self._cache:
+            from bnlint.frozen import freeze_verification
+
+            self._cache.keep_verdict(key(self._environment, question), freeze_verification(verification))
 
     def _key(self, experiment: Experiment) -> bytes:
         return key(self._environment, json.dumps(experiment.to_json(), sort_keys=True))

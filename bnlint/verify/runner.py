@@ -46,9 +46,9 @@ def run(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True))
         threads = stack.enter_context(ThreadPoolExecutor(max_workers=max(1, len(batches))))
         for framework, experiments in batches.items():
-            engine = _engine(framework, path)
+            engine = engine_of(framework, path)
             if engine is None:
-                verifications[framework] = [(_inconclusive(_missing(framework), framework), False)] * len(experiments)
+                verifications[framework] = [(_inconclusive(missing(framework), framework), False)] * len(experiments)
                 continue
             request = {
                 "framework": framework,
@@ -148,7 +148,7 @@ def command() -> list[str]:
     return [sys.executable, "-I", *quiet, "-X", "utf8", str(CHILD)]
 
 
-def _engine(framework: str, path: Sequence[str]) -> str | None:
+def engine_of(framework: str, path: Sequence[str]) -> str | None:
     """What computes for this framework, or None if it is not installed. Nothing is imported to find out."""
     if framework == "torch":
         return "torch" if _is_installed("torch", path) else None
@@ -158,20 +158,24 @@ def _engine(framework: str, path: Sequence[str]) -> str | None:
 
 
 def _is_installed(package: str, path: Sequence[str]) -> bool:
-    found = PathFinder.find_spec(package, path)
+    found = PathFinder.find_spec(package, list(path))
     # A folder without __init__ of that name has no origin and is not the package.
     return found is not None and found.origin is not None
 
 
-def _missing(framework: str) -> str:
+def missing(framework: str) -> str:
     extra = {"torch": "torch", "keras": "tensorflow"}[framework]
     names = {"torch": "PyTorch is", "keras": "Keras with TensorFlow (or PyTorch) is"}
     return f"{names[framework]} not installed; to measure this: pip install 'bnlint[{extra}]'"
 
 
 def _environment(engine: str, device: str, folder: str) -> dict[str, str]:
+    return {**os.environ, **for_engine(engine, device, folder)}
+
+
+def for_engine(engine: str, device: str, folder: str) -> dict[str, str]:
+    """What a child's framework is to find among the environment variables."""
     environment = {
-        **os.environ,
         "KERAS_BACKEND": engine,
         "KERAS_HOME": folder,  # the user's keras.json could change defaults such as the axis
         "TF_CPP_MIN_LOG_LEVEL": "3",

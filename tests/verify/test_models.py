@@ -83,6 +83,9 @@ FILES = {
         class TwoInputs(Unused):
             def forward(self, x, y):
                 return self.bn(x + y)
+        class OtherInputs(Unused):
+            def forward(self, x, y):
+                return self.bn(self.layer(x)) * y.reshape(len(y), 3, 2)
         class Switched(Dropping):
             def __init__(self, dropping=False):
                 super().__init__()
@@ -117,7 +120,8 @@ CALLS = {
     "Deleting()": "wants to change KEPT",
     "Connecting()": "wants to use the network",
     "Starting()": "wants to start a program",
-    "TwoInputs()": "takes 2 inputs",
+    "TwoInputs()": "",
+    "OtherInputs()": "no input was found that it takes, of 2 inputs with one shape,",
     "Stuck(len(test_x))": "does not tell its argument flavour",
 }
 
@@ -172,6 +176,12 @@ def test_dropout_is_told_from_batch_norm(verified: dict[str, dict[str, Any]]) ->
     its = verified["Dropping()"]
     assert its["verdict"] == "confirmed" and "drops values" in its["reason"]
     assert its["measurements"]["gap"] == 0 and its["measurements"]["dropout_gap"] > 0.1
+
+
+def test_several_inputs_are_tried_with_one_shape(verified: dict[str, dict[str, Any]]) -> None:
+    its = verified["TwoInputs()"]
+    assert its["verdict"] == "confirmed" and its["measurements"]["gap"] > 0.1
+    assert its["measurements"]["input"] == "16x4, normal, mean 0, sd 1 and 16x4, normal, mean 0, sd 1"
 
 
 def test_weights_are_not_needed(verified: dict[str, dict[str, Any]]) -> None:

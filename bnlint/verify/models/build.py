@@ -18,10 +18,14 @@ from bnlint.verify.fixture import one_line
 
 #: What an argument that the source does not tell is taken for, by what its name says. The first that fits counts.
 _GUESSES: tuple[tuple[tuple[str, ...], object], ...] = (
+    (("shape",), (32, 32, 3)),
+    (("kernel",), 3),
+    (("stride",), 1),
     (("class",), 10),
     (("in_channel", "inchannel", "in_ch", "input_channel", "in_chans", "n_channels", "channels", "nc"), 3),
     (("out_channel", "out_ch", "out_dim", "output_dim", "out_features", "output_size"), 8),
-    (("in_features", "input", "in_dim", "hidden", "dim", "width", "features", "size", "ngf", "ndf"), 16),
+    (("in_features", "input", "in_dim", "hidden", "dim", "width", "features", "size", "ngf", "ndf",
+      "filters", "units"), 16),
     (("depth", "num_layers", "n_layers", "layers", "blocks", "num_blocks"), 2),
     (("drop", "rate"), 0.5),
     (("pretrained", "use_", "is_", "with_"), False),
@@ -33,8 +37,7 @@ _WITHOUT = {"pretrained": False, "pretrained_backbone": False}
 
 
 def prepare(spec: ModelSpec) -> None:
-    """Import the libraries that are known to be needed, while importing may still do as it likes."""
-    _no_weights()
+    """Import the library that is known to be needed, while importing may still do as it likes."""
     if not spec.path:
         try:
             import_module(spec.name.split(".", 1)[0])
@@ -42,8 +45,11 @@ def prepare(spec: ModelSpec) -> None:
             return  # which build() reports
 
 
-def build(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Any, list[str]]:
-    """The model, and what was chosen for it (``num_classes=10``). Raises ``CannotMeasure``."""
+def recipe(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Callable[[], Any], list[str]]:
+    """What builds the model anew whenever it is called, and what was chosen for it (``num_classes=10``).
+
+    Raises ``CannotMeasure``, as does what it returns.
+    """
     maker = _maker(spec, pieces)
     arguments: dict[str, Any] = {name: value for name, value in spec.arguments.items() if name not in _WEIGHTS}
     arguments |= {name: _WITHOUT.get(name) for name in spec.arguments if name in _WEIGHTS}
@@ -58,12 +64,16 @@ def build(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Any
             arguments[name] = _guess(name)
             chosen.append(f"{name}={arguments[name]!r}")
         chosen += [f"{name} left at its default" for name in spec.unknown if name not in arguments]
-    try:
-        return maker(*positional, **arguments), chosen
-    except CannotMeasure:
-        raise
-    except Exception as error:
-        raise CannotMeasure(f"{spec.name} cannot be built: {one_line(error)}") from error
+
+    def build() -> Any:
+        try:
+            return maker(*positional, **arguments)
+        except CannotMeasure:
+            raise
+        except Exception as error:
+            raise CannotMeasure(f"{spec.name} cannot be built: {one_line(error)}") from error
+
+    return build, chosen
 
 
 def _maker(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> Callable[..., Any]:
@@ -134,34 +144,3 @@ def _guess(name: str) -> object:
         if any(lowered == word or (len(word) > 3 and word in lowered) for word in words):
             return value
     raise CannotMeasure(f"the source does not tell its argument {name}")
-
-
-class _NoWeights(dict[str, Any]):
-    """What stands for a file of weights, and for whatever is taken out of it."""
-
-    def __missing__(self, key: object) -> _NoWeights:
-        return self
-
-
-def _no_weights() -> None:
-    """Files of weights are not read: loading them changes nothing."""
-    import torch
-
-    load = torch.nn.Module.load_state_dict
-
-    def load_state_dict(self: Any, state: Any, *arguments: Any, **more: Any) -> Any:
-        return load(self, state, *arguments, **more) if state else None
-
-    def nothing(*arguments: Any, **more: Any) -> _NoWeights:
-        return _NoWeights()
-
-    torch.nn.Module.load_state_dict = load_state_dict
-    torch.load = torch.hub.load_state_dict_from_url = nothing
-    for module in ("torchvision.models._api", "torchvision._internally_replaced_utils", "torch.utils.model_zoo"):
-        try:
-            imported = import_module(module)
-        except ImportError:
-            continue
-        for name in ("load_state_dict_from_url", "load_url"):
-            if hasattr(imported, name):
-                setattr(imported, name, nothing)

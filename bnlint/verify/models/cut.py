@@ -24,6 +24,10 @@ MOST_FILES = 200
 Pieces = dict[str, dict[str, Any]]
 
 
+#: What a functional model of Keras is made by.
+_MODELS = frozenset({"Model", "Sequential"})
+
+
 class CannotCut(Exception):
     """Why the class cannot be taken out, in words for the user."""
 
@@ -48,6 +52,46 @@ def cut(project: Project, path: str, name: str) -> Pieces:
         raise CannotCut(f"{source.path} defines no {name} at its top")
     return {
         shown: {"source": piece.source(), "links": asdict(piece)["links"]} for shown, piece in cutter.pieces.items()
+    }
+
+
+def builder(project: Project, path: str, line: int) -> str:
+    """The function at the top of a file whose model the code on this line is part of: the one around it, or one that
+    calls that. It is a function that builds a model and returns something. Raises ``CannotCut``."""
+    source = project.source(path)
+    if source is None:
+        raise CannotCut(f"{path} cannot be read")
+    functions = {
+        node.name: (segment.line - 1, node)
+        for segment in source.segments
+        if segment.role is Role.DEFINITION
+        for node in ast.parse(segment.text).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    waiting = [name for name, (above, node) in functions.items() if node.lineno <= line - above <= _end(node)]
+    if not waiting:
+        raise CannotCut("it is built outside of any function, by code that is not run")
+    seen: list[str] = []
+    while waiting:
+        name = waiting.pop(0)
+        seen.append(name)
+        called = _called(functions[name][1])
+        returns = any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(functions[name][1]))
+        if returns and called & _MODELS:
+            return name
+        waiting += [other for other, (_, node) in functions.items() if other not in seen and name in _called(node)]
+    raise CannotCut(f"no function around {seen[0]} returns it")
+
+
+def _end(node: ast.stmt) -> int:
+    return node.end_lineno or node.lineno
+
+
+def _called(tree: ast.AST) -> set[str]:
+    """The bare names of what is called in there."""
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {node.attr for node in called if isinstance(node, ast.Attribute)} | {
+        node.id for node in called if isinstance(node, ast.Name)
     }
 
 

@@ -8,94 +8,130 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bnlint.experiment import ModelSpec
+from bnlint.experiment import Experiment, ModelSpec
 from bnlint.finding import Curve, Finding, Plot, Verdict, Verification
 from bnlint.semantics.project import Project
-from bnlint.verify.importing import isolated_path
 from bnlint.verify.judges.models import judge_model
-from bnlint.verify.models.cut import CannotCut, Pieces, cut
-from bnlint.verify.runner import Child
+from bnlint.verify.models.cut import CannotCut, Pieces, builder, cut
+from bnlint.verify.recall import Recall
+from bnlint.verify.runner import Child, engine_of, for_engine, missing
 
-#: Kinds of experiments whose claim is that the two modes of a model differ, which a whole model can show.
-KINDS = frozenset({"mode-gap", "second-epoch"})
+#: By framework, the kinds of experiments whose claim a whole model can show, each with the kind that it is measured as.
+KINDS = {
+    "torch": {"mode-gap": "mode-gap", "second-epoch": "mode-gap"},
+    "keras": {kind: kind for kind in ("inference-gap", "tape-step", "training-literal", "fit-epoch")},
+}
+#: What is judged of a ``fit-epoch``; that a model was fitted before is not in its code.
+HOWS = frozenset({"no-training-parameter", "hard-coded-false", "graph-literal-false"})
 #: Seconds for one model, the import of its framework included.
 TIME_LIMIT = 120.0
 #: Variables that the process gets: none that could hold a secret.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT", "OMP_NUM_THREADS")
 
 
-def verify_models(findings: Sequence[Finding], device: str, time_limit: float = TIME_LIMIT) -> list[Finding]:
-    """The findings, verified by their layers already, with the verdict on the models that could be measured."""
-    specs: dict[str, ModelSpec] = {}
-    for finding in findings:
-        model = _model_of(finding)
-        if model is not None:
-            specs.setdefault(_key(model), model)
+@dataclass(frozen=True)
+class Question:
+    """A model, what is asked of it, and what it needs of the project (or why that cannot be taken out)."""
+
+    framework: str
+    kind: str
+    how: str
+    spec: ModelSpec
+    pieces: Pieces | str
+
+    def key(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def verify_models(
+    findings: Sequence[Finding], device: str, path: Sequence[str], recall: Recall, time_limit: float = TIME_LIMIT
+) -> list[Finding]:
+    """The findings, verified by their layers already, with the verdict on the models that could be measured.
+
+    ``path`` is where the processes may import from; what ``recall`` knows is not measured again.
+    """
     project = Project()  # which threads cannot share
-    pieces = [_pieces(project, spec) for spec in specs.values()]
-    path = isolated_path(finding.location.path for finding in findings)
-    with ThreadPoolExecutor(max_workers=max(1, min(len(specs), (os.cpu_count() or 1)))) as threads:
-        measured = threads.map(lambda spec, its: _measured(spec, its, device, time_limit, path), specs.values(), pieces)
-        answers = dict(zip(specs, measured, strict=True))
-    return [_with_model(finding, answers) for finding in findings]
+    asked = [_question(project, finding.experiment) for finding in findings]
+    distinct = {question.key(): question for question in asked if question is not None}
+    answers = {key: recall.recall(key) for key in distinct}
+    waiting = [key for key, answer in answers.items() if answer is None]
+    with ThreadPoolExecutor(max_workers=max(1, min(len(waiting), os.cpu_count() or 1))) as threads:
+        measured = threads.map(lambda key: _measured(distinct[key], device, time_limit, path), waiting)
+        for key, (answer, lasts) in zip(waiting, measured, strict=True):
+            answers[key] = answer
+            if lasts:
+                recall.remember(key, answer)
+    return [
+        finding if question is None else _with_model(finding, question.spec, answers[question.key()])
+        for finding, question in zip(findings, asked, strict=True)
+    ]
 
 
-def _model_of(finding: Finding) -> ModelSpec | None:
-    experiment = finding.experiment
-    return experiment.model if experiment is not None and experiment.kind in KINDS else None
-
-
-def _key(model: ModelSpec) -> str:
-    return json.dumps(asdict(model), sort_keys=True)
-
-
-def _pieces(project: Project, spec: ModelSpec) -> Pieces | str:
-    """What the model needs of the project, or why that cannot be taken out."""
+def _question(project: Project, experiment: Experiment | None) -> Question | None:
+    if experiment is None or experiment.model is None:
+        return None
+    kind = KINDS.get(experiment.framework, {}).get(experiment.kind)
+    how = str(experiment.options.get("how", ""))
+    if kind is None or (kind == "fit-epoch" and how not in HOWS):
+        return None
+    spec = experiment.model
     try:
-        return cut(project, spec.path, spec.name) if spec.path else {}
+        if not spec.name:
+            spec = replace(spec, name=builder(project, spec.path, spec.line))
+        return Question(experiment.framework, kind, how, spec, cut(project, spec.path, spec.name) if spec.path else {})
     except CannotCut as error:
-        return str(error)
+        reason = str(error)
     except SyntaxError as error:
-        return f"{spec.path} cannot be parsed: {error.msg}"
+        reason = f"{spec.path} cannot be parsed: {error.msg}"
+    return Question(experiment.framework, kind, how, spec, reason)
 
 
-def _measured(spec: ModelSpec, pieces: Pieces | str, device: str, time_limit: float, path: list[str]) -> Verification:
-    if isinstance(pieces, str):
-        return _inconclusive(pieces)
+def _measured(question: Question, device: str, time_limit: float, path: Sequence[str]) -> tuple[Verification, bool]:
+    """The verdict on a model, and whether it will be the same the next time."""
+    framework, spec = question.framework, question.spec
+
+    def inconclusive(reason: str) -> tuple[Verification, bool]:
+        return Verification(Verdict.INCONCLUSIVE, reason, framework=framework), False
+
+    if isinstance(question.pieces, str):
+        return inconclusive(question.pieces)
+    engine = engine_of(framework, path)
+    if engine is None:
+        return inconclusive(missing(framework))
     with tempfile.TemporaryDirectory(prefix="bnlint-", ignore_cleanup_errors=True) as folder:
         request = {
-            "framework": "torch",
+            "framework": framework,
             "device": device,
             "limit": time_limit,
-            "path": path,
+            "path": list(path),
             "model": asdict(spec),
-            "pieces": pieces,
+            "pieces": question.pieces,
+            "kind": question.kind,
         }
         try:
-            child = Child(request, _environment(folder, device), folder)
+            child = Child(request, _environment(engine, device, folder), folder)
         except OSError as error:
-            return _inconclusive(f"no child process could be started: {error}")
+            return inconclusive(f"no child process could be started: {error}")
         try:
             answers, ending = child.finish()
         finally:
             child.kill()
     if 0 not in answers:
-        return _inconclusive(ending)
+        return inconclusive(ending)
     answer = answers[0]
     if "error" in answer:
-        return _inconclusive(answer["error"])
-    verdict, reason = judge_model(answer["facts"])
+        return inconclusive(answer["error"])
+    verdict, reason = judge_model(question.kind, question.how, answer["facts"])
     if verdict is Verdict.REFUTED and _is_guessed(spec, answer["facts"]):
-        return _inconclusive(f"{reason}; but the source does not tell all of its arguments")
+        verdict, reason = Verdict.INCONCLUSIVE, f"{reason}; but the source does not tell all of its arguments"
     measurements = {"model": spec.name, **answer["facts"]}
-    return Verification(
-        verdict, reason, answer["device"], "torch", answer["versions"], measurements, _plots(answer["facts"])
-    )
+    plots = _plots(answer["facts"])
+    return Verification(verdict, reason, answer["device"], framework, answer["versions"], measurements, plots), True
 
 
 def _is_guessed(spec: ModelSpec, facts: dict[str, Any]) -> bool:
@@ -114,23 +150,17 @@ def _plots(facts: dict[str, Any]) -> tuple[Plot, ...]:
     return (Plot(title, "layer with running statistics", "standard deviations moved", limits, (curve,), bins=True),)
 
 
-def _with_model(finding: Finding, answers: Mapping[str, Verification]) -> Finding:
-    model, layers = _model_of(finding), finding.verification
-    if model is None or layers is None:
+def _with_model(finding: Finding, spec: ModelSpec, whole: Verification | None) -> Finding:
+    layers = finding.verification
+    if whole is None or layers is None:
         return finding
-    whole = answers[_key(model)]
     if whole.verdict is not Verdict.INCONCLUSIVE:
         return finding.verified(whole)
-    return finding.verified(replace(layers, reason=f"{layers.reason} ({model.name} as a whole: {whole.reason})"))
+    name = spec.name or "the model"
+    return finding.verified(replace(layers, reason=f"{layers.reason} ({name} as a whole: {whole.reason})"))
 
 
-def _environment(folder: str, device: str) -> dict[str, str]:
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= {"HOME": folder, "TMPDIR": folder, "TORCH_HOME": folder, "XDG_CACHE_HOME": folder}
-    if device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = "-1"
-    return environment
-
-
-def _inconclusive(reason: str) -> Verification:
-    return Verification(Verdict.INCONCLUSIVE, reason, framework="torch")
+def _environment(engine: str, device: str, folder: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    kept |= {"HOME": folder, "TMPDIR": folder, "TORCH_HOME": folder, "XDG_CACHE_HOME": folder}
+    return kept | for_engine(engine, device, folder)

@@ -15,16 +15,16 @@ Dropout is judged by itself: the gap between two passes in train mode, with its 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from bnlint.verify import fixture
-from bnlint.verify.backends import Facts
+from bnlint.verify.backends import CannotMeasure, Facts
 from bnlint.verify.backends.torch.rebuilt import dependence, relative
 from bnlint.verify.fixture import plain
-from bnlint.verify.models.shapes import find_input, outputs
+from bnlint.verify.models.torch.shapes import find_input, outputs
 
 WARM_UP = 10
 VALIDATION = 8
@@ -32,16 +32,20 @@ _NORMS = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.instancenorm._
 _DROPOUTS = torch.nn.modules.dropout._DropoutNd
 
 
-def measure(model: Any, device: str) -> Facts:
-    """The numbers for a model that has just been built. Raises ``CannotMeasure`` where no input can be found."""
+def measure(build: Callable[[], Any], name: str, kind: str, device: str) -> Facts:
+    """The numbers for a model, the same for all kinds of experiments. Raises ``CannotMeasure``."""
+    torch.manual_seed(fixture.SEED)
+    model = build()
+    if not isinstance(model, torch.nn.Module):
+        raise CannotMeasure(f"{name} is no torch.nn.Module")
     model = model.to(device)
     x = find_input(model, device)
     with torch.no_grad():
         model.train()
         for batch in _batches(x, WARM_UP, 0.0):
-            model(batch)
+            model(*batch)
         facts: Facts = {
-            "input": f"{fixture.shape_text(tuple(x.shape))}, {_content(x)}",
+            "input": " and ".join(f"{fixture.shape_text(tuple(each.shape))}, {_content(each)}" for each in x),
             "dtype": "float32",
             "seed": fixture.SEED,
             **_traits(model),
@@ -50,7 +54,7 @@ def measure(model: Any, device: str) -> Facts:
         (batch,) = _batches(x, 1, 0.0, seed=1)
         train, evaluated = _run(silent, batch, True), _run(silent, batch, False)
         facts["gap"] = plain(relative(train, evaluated))
-        part = batch[: fixture.SUBSET]
+        part = [each[: fixture.SUBSET] for each in batch]
         facts["batch_dependence_train"] = plain(dependence(train, _run(silent, part, True)))
         facts["batch_dependence_eval"] = plain(dependence(evaluated, _run(silent, part, False)))
         if facts["dropout_layers"]:
@@ -70,12 +74,12 @@ def _traits(model: Any) -> Facts:
     }
 
 
-def _drifts(model: Any, x: Any) -> Facts:
+def _drifts(model: Any, x: list[Any]) -> Facts:
     """How far the running mean of each layer moves in a validation in train mode, the farthest first."""
     used = copy.deepcopy(model).train()
     before = _means(used)
     for batch in _batches(x, VALIDATION, 0.5, seed=2):
-        used(batch)
+        used(*batch)
     drifts = {}
     for name, layer in used.named_modules():
         if name in before:
@@ -110,19 +114,22 @@ def _without_dropout(model: Any) -> Any:
     return silent
 
 
-def _run(model: Any, batch: Any, train: bool) -> Any:
-    return outputs(copy.deepcopy(model).train(train)(batch))
+def _run(model: Any, batch: list[Any], train: bool) -> Any:
+    return outputs(copy.deepcopy(model).train(train)(*batch))
 
 
-def _batches(x: Any, count: int, mean: float, seed: int = 0) -> Iterator[Any]:
-    """Batches like ``x``: indices of the same range, or normal with this mean and sd 1."""
+def _batches(x: list[Any], count: int, mean: float, seed: int = 0) -> Iterator[list[Any]]:
+    """Batches like ``x``, a tensor for each input: indices of the same range, or normal with this mean and sd 1."""
     generator = torch.Generator().manual_seed(fixture.SEED + 1 + seed)
+
+    def drawn(like: Any) -> Any:
+        if like.is_floating_point():
+            return (torch.randn(like.shape, generator=generator) + mean).to(like.device)
+        order = torch.randperm(like.numel(), generator=generator)
+        return like.flatten()[order.to(like.device)].reshape(like.shape)
+
     for _ in range(count):
-        if x.is_floating_point():
-            yield (torch.randn(x.shape, generator=generator) + mean).to(x.device)
-        else:
-            order = torch.randperm(x.numel(), generator=generator)
-            yield x.flatten()[order.to(x.device)].reshape(x.shape)
+        yield [drawn(each) for each in x]
 
 
 def _content(x: Any) -> str:

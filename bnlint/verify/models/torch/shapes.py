@@ -26,32 +26,36 @@ _DIMENSIONS = {1: _LENGTHS, 2: _SIDES, 3: _EXTENTS}
 _MOST = 1_000_000
 
 
-def find_input(model: Any, device: str) -> Any:
-    """A batch of ``fixture.BATCH`` samples that the model takes, normal with mean 0 and sd 1.
+def find_input(model: Any, device: str) -> list[Any]:
+    """A batch of ``fixture.BATCH`` samples that the model takes, normal with mean 0 and sd 1, for each of its inputs.
 
-    Raises ``CannotMeasure`` where none is found.
+    Several inputs are tried with one shape for all. Raises ``CannotMeasure`` where none is found.
     """
     needed = _inputs(model)
-    if needed != 1:
-        raise CannotMeasure(f"its forward() takes {needed} inputs, and only models with one are tried")
+    if not needed:
+        raise CannotMeasure("its forward() takes no input")
+    of_all = f", of {needed} inputs with one shape," if needed > 1 else ""
     model.eval()
     failure = "it has no layer with parameters"
     for shape, vocabulary in _candidates(model):
         generator = torch.Generator().manual_seed(fixture.SEED)
-        if vocabulary:
-            batch = torch.randint(0, vocabulary, (fixture.BATCH, *shape), generator=generator)
-        else:
-            batch = torch.randn((fixture.BATCH, *shape), generator=generator)
+        whole = (fixture.BATCH, *shape)
+        batch = [
+            torch.randint(0, vocabulary, whole, generator=generator)
+            if vocabulary
+            else torch.randn(whole, generator=generator)
+            for _ in range(needed)
+        ]
         try:
             with torch.no_grad():
-                outputs(model(batch[:2].to(device)))
+                outputs(model(*(each[:2].to(device) for each in batch)))
         except CannotMeasure as error:
             failure = str(error)
         except Exception as error:  # this shape is not the one
             failure = one_line(error)
         else:
-            return batch.to(device)
-    raise CannotMeasure(f"no input was found that it takes (the last try: {failure})")
+            return [each.to(device) for each in batch]
+    raise CannotMeasure(f"no input was found that it takes{of_all} (the last try: {failure})")
 
 
 def outputs(result: Any) -> Any:
