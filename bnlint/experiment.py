@@ -6,8 +6,9 @@ that rules depend on no measuring code, and so that it can cross a process borde
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 Scalar = bool | int | float | str | None
 
@@ -34,22 +35,51 @@ class ModelSpec:
     """The model that a finding is about: of the class ``name`` in the file ``path`` of the linted project, or what the
     library's function ``name`` builds, where ``path`` is empty.
 
-    ``arguments`` are those of its construction that the source tells, by name (``positional`` for a library's);
-    ``unknown`` names those whose values it does not tell. Without a name it is what the function around ``line``
-    returns.
+    ``arguments`` are those of its construction that the source tells, by name (``positional`` for a library's), models
+    and lists among them; ``unknown`` names those whose values it does not tell. Without a name it is what the function
+    around ``line`` returns. Where it is not ``called``, the class itself is meant, as an argument of another.
     """
 
     path: str
     name: str
-    arguments: dict[str, Scalar] = field(default_factory=dict)
-    positional: tuple[Scalar, ...] = ()
+    arguments: dict[str, Argument] = field(default_factory=dict)
+    positional: tuple[Argument, ...] = ()
     unknown: tuple[str, ...] = ()
     line: int = 0
+    called: bool = True
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
-        positional, unknown = tuple(data["positional"]), tuple(data["unknown"])
-        return cls(data["path"], data["name"], dict(data["arguments"]), positional, unknown, data["line"])
+        return cls(
+            path=data["path"],
+            name=data["name"],
+            arguments={name: _argument(value) for name, value in data["arguments"].items()},
+            positional=tuple(_argument(value) for value in data["positional"]),
+            unknown=tuple(data["unknown"]),
+            line=data["line"],
+            called=data["called"],
+        )
+
+    def inner(self) -> Iterator[ModelSpec]:
+        """Itself and the models among its arguments, theirs included."""
+        yield self
+        waiting: list[Argument] = [*self.arguments.values(), *self.positional]
+        while waiting:
+            value = waiting.pop(0)
+            if isinstance(value, ModelSpec):
+                yield from value.inner()
+            elif isinstance(value, list):
+                waiting += value
+
+
+#: What a model can be built with, as JSON can hold it.
+Argument: TypeAlias = "Scalar | ModelSpec | list[Argument]"
+
+
+def _argument(data: Any) -> Argument:
+    if isinstance(data, dict):
+        return ModelSpec.from_json(data)
+    return [_argument(item) for item in data] if isinstance(data, list) else data
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
-from bnlint.experiment import CHOSEN_FEATURES, Experiment, InputSpec, LayerSpec, ModelSpec, Scalar
+from bnlint.experiment import CHOSEN_FEATURES, Argument, Experiment, InputSpec, LayerSpec, ModelSpec, Scalar
 from bnlint.finding import Edit, Fix, Location, Safety, TraceStep
 from bnlint.frameworks.functions import KERAS_MODELS, MODEL_LIBRARIES
 from bnlint.frameworks.layers import LAYERS, LayerFacts
 from bnlint.frameworks.others import OTHER_LAYERS
+from bnlint.semantics import ir
 from bnlint.semantics.events import Exported, FileFacts, Forward, Layer, Surroundings, is_exactly, numbers
 from bnlint.semantics.intent import words
-from bnlint.semantics.values import Class, Constant, Function, Instance, Mystery, Value, only_constant
+from bnlint.semantics.values import Class, Constant, Function, Instance, Mystery, Ref, Value, only_constant
 from bnlint.source.marks import Pattern
 
 #: What a statement must contain to run a model for inference: the words of ``bnlint.semantics.intent``. Alternatives
@@ -193,12 +195,12 @@ def model_spec(target: Instance | Mystery) -> ModelSpec | None:
         return graph_spec(target.location)
     if target.cls is None and not target.kind.startswith(MODEL_LIBRARIES):
         return None
-    known: dict[str, Scalar] = {}
+    known: dict[str, Argument] = {}
     unknown: list[str] = []
     for name, value in target.arguments.items():
-        is_known, constant = only_constant(value)
+        is_known, argument = _argument(value, target.argument_nodes.get(name))
         if is_known:
-            known[name] = constant
+            known[name] = argument
         else:
             unknown.append(name)
     if target.cls is not None:
@@ -206,6 +208,28 @@ def model_spec(target: Instance | Mystery) -> ModelSpec | None:
     places = sorted(name for name in known if name.isdecimal())
     positional = tuple(known.pop(place) for place in places)
     return ModelSpec("", target.kind, known, positional, tuple(unknown))
+
+
+def _argument(value: Value, node: ir.Expr | None) -> tuple[bool, Argument]:
+    """(True, what a model is built with) where the source tells."""
+    is_known, constant = only_constant(value)
+    if is_known:
+        return True, constant
+    if isinstance(node, ir.Display) and node.kind in ("list", "tuple"):
+        written = [item.value for item in node.items if isinstance(item, ir.Const)]
+        return len(written) == len(node.items), list(written)
+    (atom, *others) = value or (None,)
+    if others:
+        return False, None
+    if isinstance(atom, Class) and atom.library_bases():
+        return True, replace(class_spec(atom), called=False)
+    if isinstance(atom, Ref) and atom.name in LAYERS:
+        return True, ModelSpec("", atom.name, called=False)
+    if isinstance(atom, Instance) and atom.cls is None and atom.kind in LAYERS:
+        layer = layer_spec(atom)
+        return not layer.chosen, ModelSpec("", layer.kind, dict(layer.arguments))
+    spec = model_spec(atom) if isinstance(atom, Instance) else None
+    return spec is not None, spec
 
 
 def class_spec(cls: Class) -> ModelSpec:

@@ -182,7 +182,7 @@ class Functions(Targets):
             self.state.set_mode(instance, UNKNOWN_MODE)
         init = cls.lookup("__init__")
         if framework is not None and instance.kind not in LAYERS:
-            instance.arguments = _given(init, arguments)
+            instance.arguments, instance.argument_nodes = _given(init, arguments)
         if init is None and cls.has_unknown_base and framework is None:
             self.forget_modes(arguments.everything())  # a trainer's own modules are in its base's hands
         for atom in init or ():
@@ -219,13 +219,14 @@ def _kind_of(cls: Class) -> str:
     return cls.name
 
 
-def _given(init: Value | None, arguments: Arguments) -> dict[str, Value]:
-    """What a call passes, by the names of the parameters."""
+def _given(init: Value | None, arguments: Arguments) -> tuple[dict[str, Value], dict[str, ir.Expr]]:
+    """What a call passes, by the names of the parameters, and as it is written."""
     functions = [atom for atom in init or () if isinstance(atom, Function)]
     names = [param.name for param in functions[0].node.params if param.kind == "positional"][1:] if functions else []
     given = dict(zip(names, arguments.positional, strict=False))
     given |= dict(arguments.keywords)
-    return given if not arguments.spread else {**given, "*": arguments.spread}
+    nodes = dict(zip(names, arguments.positional_nodes, strict=False)) | dict(arguments.keyword_nodes)
+    return ({**given, "*": arguments.spread} if arguments.spread else given), nodes
 
 
 def _looks_like_a_module(cls: Class) -> bool:

@@ -6,13 +6,19 @@ import contextlib
 import io
 import json
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bnlint.cache import ResultCache
 from bnlint.cli import main
+from bnlint.experiment import Experiment, LayerSpec, ModelSpec
+from bnlint.finding import Finding, Verdict, Verification
 from bnlint.semantics.project import Project
+from bnlint.verify import runner, verify
+from bnlint.verify.models import process
 from bnlint.verify.models.cut import CannotCut, cut
 
 pytest.importorskip("torch")
@@ -86,6 +92,12 @@ FILES = {
         class OtherInputs(Unused):
             def forward(self, x, y):
                 return self.bn(self.layer(x)) * y.reshape(len(y), 3, 2)
+        class Wrapped(nn.Module):
+            def __init__(self, body, sizes, norm):
+                super().__init__()
+                self.body, self.head, self.norm = body, nn.Linear(*sizes), norm(sizes[1])
+            def forward(self, x):
+                return self.norm(self.head(self.body(x)))
         class Switched(Dropping):
             def __init__(self, dropping=False):
                 super().__init__()
@@ -100,7 +112,8 @@ FILES = {
 
 USE = """\
 import torch
-from net.model import {name}
+from torch import nn
+from net.model import {name}, Block, Unused
 classes = 10
 net = {call}
 net.load_state_dict(torch.load("weights.pt"))
@@ -122,6 +135,8 @@ CALLS = {
     "Starting()": "wants to start a program",
     "TwoInputs()": "",
     "OtherInputs()": "no input was found that it takes, of 2 inputs with one shape,",
+    "Wrapped(Unused(), [4, 6], nn.BatchNorm1d)": "",
+    "Wrapped(body=Block(4, len(test_x)), sizes=[4, 6], norm=nn.BatchNorm1d)": "does not tell its argument after",
     "Stuck(len(test_x))": "does not tell its argument flavour",
 }
 
@@ -184,6 +199,14 @@ def test_several_inputs_are_tried_with_one_shape(verified: dict[str, dict[str, A
     assert its["measurements"]["input"] == "16x4, normal, mean 0, sd 1 and 16x4, normal, mean 0, sd 1"
 
 
+def test_models_classes_and_lists_among_the_arguments_are_built_too(verified: dict[str, dict[str, Any]]) -> None:
+    its = verified["Wrapped(Unused(), [4, 6], nn.BatchNorm1d)"]
+    assert its["verdict"] == "confirmed" and "chosen" not in its["measurements"]
+    # That of Unused is measured as well, though its output does not depend on it.
+    assert its["measurements"]["norm_layers"] == 2
+    assert dict(its["measurements"]["drift_by_layer"]).keys() == {"norm", "body.bn"}
+
+
 def test_weights_are_not_needed(verified: dict[str, dict[str, Any]]) -> None:
     assert verified["Loading()"]["verdict"] == "refuted"
 
@@ -200,7 +223,7 @@ def test_only_what_the_class_needs_is_cut_out(tmp_path: Path, monkeypatch: pytes
     for name, text in FILES.items():
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(textwrap.dedent(text))
-    pieces = cut(Project(), "net/model.py", "Net")
+    pieces = cut(Project(), [("net/model.py", "Net")])
     assert set(pieces) == {"net/model.py", "net/blocks.py"}
     source = pieces["net/model.py"]["source"]
     assert "print" not in source and "Unused" not in source and "import os" not in source
@@ -210,4 +233,42 @@ def test_only_what_the_class_needs_is_cut_out(tmp_path: Path, monkeypatch: pytes
         "blocks": ("net/blocks.py", ""),
     }
     with pytest.raises(CannotCut, match="defines no Other"):
-        cut(Project(), "net/model.py", "Other")
+        cut(Project(), [("net/model.py", "Other")])
+
+
+def test_a_verdict_on_a_model_is_kept_until_its_code_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_finding: Callable[..., Finding]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    measured: list[str] = []
+    answer = Verification(Verdict.REFUTED, "made up", "cpu", "torch", {"torch": "2"}, {"model": "Net"})
+
+    def measure(question: process.Question, *others: object) -> tuple[Verification, bool]:
+        measured.append(question.spec.name)
+        return answer, True
+
+    def run(batches: dict[str, list[Experiment]], *others: object) -> dict[str, list[runner.Answer]]:
+        return {framework: [(answer, False)] * len(experiments) for framework, experiments in batches.items()}
+
+    monkeypatch.setattr(process, "_measured", measure)
+    monkeypatch.setattr(runner, "run", run)
+    layer = LayerSpec("torch.nn.BatchNorm2d", {"num_features": 8})
+
+    def ask(width: int = 8, device: str = "cpu", cached: bool = True) -> int:
+        spec = ModelSpec("net.py", "Net", {"width": width})
+        finding = make_finding(Experiment("mode-gap", "torch", (layer,), model=spec))
+        del measured[:]
+        with ResultCache.open(".") as cache:
+            (verified,) = verify([finding], device, models=True, cache=cache if cached else None)
+        assert verified.verification == answer
+        return len(measured)
+
+    code = "from torch import nn\nclass Net(nn.Module):\n    pass\n"
+    Path("net.py").write_text(code)
+    assert (ask(), ask()) == (1, 0)
+    assert ask(cached=False) == 1
+    assert (ask(width=9), ask(device="auto")) == (1, 1)
+    Path("net.py").write_text(f"{code}print(Net())\n")
+    assert ask() == 0
+    Path("net.py").write_text(code.replace("pass", "size = 1"))
+    assert (ask(), ask()) == (1, 0)

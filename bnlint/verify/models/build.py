@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -37,12 +38,11 @@ _WITHOUT = {"pretrained": False, "pretrained_backbone": False}
 
 
 def prepare(spec: ModelSpec) -> None:
-    """Import the library that is known to be needed, while importing may still do as it likes."""
-    if not spec.path:
-        try:
-            import_module(spec.name.split(".", 1)[0])
-        except ImportError:
-            return  # which build() reports
+    """Import the libraries that are known to be needed, while importing may still do as it likes."""
+    for needed in spec.inner():
+        if not needed.path:
+            with suppress(ImportError):  # which build() reports
+                import_module(needed.name.split(".", 1)[0])
 
 
 def recipe(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Callable[[], Any], list[str]]:
@@ -50,7 +50,13 @@ def recipe(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Ca
 
     Raises ``CannotMeasure``, as does what it returns.
     """
+    return _recipe(spec, _Pieces(pieces))
+
+
+def _recipe(spec: ModelSpec, pieces: _Pieces) -> tuple[Callable[[], Any], list[str]]:
     maker = _maker(spec, pieces)
+    if not spec.called:
+        return lambda: maker, []
     arguments: dict[str, Any] = {name: value for name, value in spec.arguments.items() if name not in _WEIGHTS}
     arguments |= {name: _WITHOUT.get(name) for name in spec.arguments if name in _WEIGHTS}
     chosen = [f"{name} left out" for name in spec.arguments if name in _WEIGHTS]
@@ -65,9 +71,23 @@ def recipe(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Ca
             chosen.append(f"{name}={arguments[name]!r}")
         chosen += [f"{name} left at its default" for name in spec.unknown if name not in arguments]
 
+    def prepared(value: Any) -> Callable[[], Any]:
+        """What gives the value of an argument, a model among them being built anew each time."""
+        if isinstance(value, list):
+            items = [prepared(item) for item in value]
+            return lambda: [item() for item in items]
+        if not isinstance(value, ModelSpec):
+            return lambda: value
+        inner, its_choices = _recipe(value, pieces)
+        chosen.extend(its_choices)
+        return inner
+
+    given = [prepared(value) for value in positional]
+    named = {name: prepared(value) for name, value in arguments.items()}
+
     def build() -> Any:
         try:
-            return maker(*positional, **arguments)
+            return maker(*(value() for value in given), **{name: value() for name, value in named.items()})
         except CannotMeasure:
             raise
         except Exception as error:
@@ -76,10 +96,10 @@ def recipe(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> tuple[Ca
     return build, chosen
 
 
-def _maker(spec: ModelSpec, pieces: Mapping[str, Mapping[str, Any]]) -> Callable[..., Any]:
+def _maker(spec: ModelSpec, pieces: _Pieces) -> Callable[..., Any]:
     if spec.path:
         try:
-            made = _Pieces(pieces).namespace(spec.path)[spec.name]
+            made = pieces.namespace(spec.path)[spec.name]
         except CannotMeasure:
             raise
         except Exception as error:

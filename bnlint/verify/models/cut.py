@@ -9,7 +9,7 @@ since the pieces are no package any more; imports of libraries stay as they are.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,12 +44,13 @@ class Piece:
         return "\n".join(self.lines.get(number, "") for number in range(1, max(self.lines, default=0) + 1)) + "\n"
 
 
-def cut(project: Project, path: str, name: str) -> Pieces:
-    """What the class needs. Raises ``CannotCut``."""
+def cut(project: Project, wanted: Iterable[tuple[str, str]]) -> Pieces:
+    """What is needed for each of these names in files. Raises ``CannotCut``."""
     cutter = _Cutter(project)
-    cutter.need(path, name)
-    if name not in (source := cutter.source(path)).binding:
-        raise CannotCut(f"{source.path} defines no {name} at its top")
+    for path, name in wanted:
+        cutter.need(path, name)
+        if name not in (source := cutter.source(path)).binding:
+            raise CannotCut(f"{source.path} defines no {name} at its top")
     return {
         shown: {"source": piece.source(), "links": asdict(piece)["links"]} for shown, piece in cutter.pieces.items()
     }

@@ -83,7 +83,8 @@ def _question(project: Project, experiment: Experiment | None) -> Question | Non
     try:
         if not spec.name:
             spec = replace(spec, name=builder(project, spec.path, spec.line))
-        return Question(experiment.framework, kind, how, spec, cut(project, spec.path, spec.name) if spec.path else {})
+        pieces = cut(project, ((its.path, its.name) for its in spec.inner() if its.path))
+        return Question(experiment.framework, kind, how, spec, pieces)
     except CannotCut as error:
         reason = str(error)
     except SyntaxError as error:
@@ -136,7 +137,7 @@ def _measured(question: Question, device: str, time_limit: float, path: Sequence
 
 def _is_guessed(spec: ModelSpec, facts: dict[str, Any]) -> bool:
     """Whether an argument was chosen that could have made the model another: with Dropout, or with BatchNorm."""
-    return bool(spec.unknown) or any("=" in choice for choice in facts.get("chosen", ()))
+    return any(its.unknown for its in spec.inner()) or any("=" in choice for choice in facts.get("chosen", ()))
 
 
 def _plots(facts: dict[str, Any]) -> tuple[Plot, ...]:
