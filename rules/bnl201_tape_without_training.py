@@ -68,7 +68,8 @@ class TapeWithoutTraining(Rule):
         (b"keras", b"tensorflow"),
         (b"GradientTape", b"train_step"),
     )
-    marks: ClassVar[tuple[str, ...]] = (r"GradientTape|train_step",)
+    # Also the methods that build what another one trains.
+    marks: ClassVar[tuple[str, ...]] = (r"GradientTape|train_step|(?:Model|Sequential)\(",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for forward in file.forwards:
@@ -79,14 +80,19 @@ class TapeWithoutTraining(Rule):
             layers = [layer for layer in forward.layers if keras.is_live(layer)]
             if not layers or _is_trained_elsewhere(file, layers):
                 continue
-            confidence = _confidence(file, forward)
-            if confidence is not None:
-                yield self._report(forward, layers, confidence)
+            if _is_in_train_step(forward):
+                yield self._report(forward, layers, Confidence.CERTAIN, next(iter(forward.where.tapes), None))
+                continue
+            trained = _trained_by(file, forward)
+            if trained is not None:
+                yield self._report(forward, layers, *trained)
 
-    def _report(self, forward: Forward, layers: list[Layer], confidence: Confidence) -> Finding:
+    def _report(
+        self, forward: Forward, layers: list[Layer], confidence: Confidence, tape: TraceStep | None
+    ) -> Finding:
         steps = [forward.built, *forward.where.calls]
-        if forward.where.tape is not None:
-            steps.append(TraceStep(forward.where.tape.location, "gradients recorded here"))
+        if tape is not None:
+            steps.append(TraceStep(tape.location, "gradients recorded here"))
         runs = "runs" if support.is_one(layers) else "run"
         normalises = any(support.is_batchnorm(layer.instance) for layer in layers)
         effect = "the moving statistics never move" if normalises else "nothing is dropped"
@@ -103,20 +109,25 @@ class TapeWithoutTraining(Rule):
         )
 
 
-def _confidence(file: FileFacts, forward: Forward) -> Confidence | None:
-    """How sure it is that this call is one that trains the target; None where nothing says so."""
+def _is_in_train_step(forward: Forward) -> bool:
     cls = forward.target.cls if isinstance(forward.target, Instance) else None
     in_train_step = forward.is_self and "train_step" in forward.where.functions
-    if in_train_step and cls is not None and cls.library_bases() & KERAS_MODELS:
-        return Confidence.CERTAIN
-    tape = forward.where.tape
-    if tape is None:
-        return None
-    gradients = [gradient for gradient in file.gradients if gradient.tape == tape.location]
-    sources = [source for gradient in gradients for source in gradient.sources]
-    if any(support.owns_same_layer(file, source, forward) for source in sources):
-        return Confidence.CERTAIN
-    return Confidence.LIKELY if any(gradient.sources_unknown for gradient in gradients) else None
+    return in_train_step and cls is not None and bool(cls.library_bases() & KERAS_MODELS)
+
+
+def _trained_by(file: FileFacts, forward: Forward) -> tuple[Confidence, TraceStep] | None:
+    """The tape by whose gradients the target is trained, and how sure that is; None where nothing says so."""
+    unsure = None
+    for tape in forward.where.tapes:
+        gradients = [gradient for gradient in file.gradients if gradient.tape == tape.location]
+        sources = [source for gradient in gradients for source in gradient.sources]
+        if any(support.owns_same_layer(file, source, forward) for source in sources):
+            return Confidence.CERTAIN, tape
+        if any(gradient.sources_unknown for gradient in gradients):
+            unsure = unsure or (Confidence.LIKELY, tape)
+        elif gradients and not sources:
+            return None  # what is computed here is a gradient by the input: a penalty, which is no step of training
+    return unsure
 
 
 def _is_trained_elsewhere(file: FileFacts, layers: list[Layer]) -> bool:

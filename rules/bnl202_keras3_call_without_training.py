@@ -115,7 +115,7 @@ def _fits(file: FileFacts, method: CallMethod) -> list[Fitted]:
 def _is_used_otherwise(file: FileFacts, method: CallMethod) -> bool:
     """Whether the file itself says how the model's layers get their mode: from an outer model, or from a call."""
     mine = [its for its in file.forwards if isinstance(its.target, Instance) and its.target.cls is method.cls]
-    if any(its.training is not None or its.where.tape is not None for its in mine):
+    if any(its.training is not None or its.where.tapes for its in mine):
         return True
     if _fits(file, method):
         return False

@@ -76,7 +76,7 @@ class TrainingTrueEverywhere(Rule):
         for forward in file.forwards:
             if (
                 keras.is_in_call_with_training(forward)
-                and forward.where.tape is None
+                and not forward.where.tapes
                 and keras.gets_constant(forward, True)
             ):
                 layer = _layer(forward)

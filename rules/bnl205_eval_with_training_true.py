@@ -70,7 +70,7 @@ class EvalWithTrainingTrue(Rule):
             return
         for forward in file.forwards:
             where = forward.where
-            if forward.framework != "keras" or where.tape is not None or not keras.gets_constant(forward, True):
+            if forward.framework != "keras" or where.tapes or not keras.gets_constant(forward, True):
                 continue
             layers = [
                 layer for layer in forward.layers if keras.is_live(layer) and support.is_batchnorm(layer.instance)

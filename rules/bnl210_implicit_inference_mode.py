@@ -104,7 +104,7 @@ def _applies(file: FileFacts, forward: Forward) -> bool:
         and forward.training is None
         and (default is None or is_exactly(default, None) or is_exactly(default, False))
         and forward.where.from_script
-        and forward.where.tape is None
+        and not forward.where.tapes
         and forward.eager_input
         and forward.read_at is not None
         and not forward.is_self

@@ -100,14 +100,13 @@ class Machine(ABC):
         frames = [frame for frame in reversed(list(self.frame.chain())) if frame.function is not None]
         functions = [frame.function for frame in frames if frame.function is not None]
         no_grad = next((c for c in reversed(self.contexts) if c.kind in ("no_grad", "grad")), None)
-        tape = next((c for c in reversed(self.contexts) if c.kind == "tape"), None)
         return events.Surroundings(
             functions=tuple(function.name for function in functions),
             classes=tuple(function.owner for function in functions if function.owner is not None),
             calls=tuple(frame.call for frame in frames if frame.call is not None),
             loops=self.loops,
             no_grad=no_grad.step if no_grad is not None and no_grad.kind == "no_grad" else None,
-            tape=tape.step if tape is not None else None,
+            tapes=tuple(context.step for context in reversed(self.contexts) if context.kind == "tape"),
             from_script=self.frame.from_script,
         )
 

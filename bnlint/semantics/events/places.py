@@ -45,7 +45,7 @@ class Surroundings:
 
     ``functions`` are the names of the functions that are running, outermost first (empty at module level),
     ``classes`` the classes whose methods they are. ``calls`` are the call steps of the trace. ``from_script``
-    tells that execution came from the module's own top-level code.
+    tells that execution came from the module's own top-level code. ``tapes`` are all that record, innermost first.
     """
 
     functions: tuple[str, ...]
@@ -53,7 +53,7 @@ class Surroundings:
     calls: tuple[TraceStep, ...]
     loops: tuple[Loop, ...]
     no_grad: TraceStep | None
-    tape: TraceStep | None
+    tapes: tuple[TraceStep, ...]
     from_script: bool
 
 
