@@ -9,7 +9,7 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Edit, Finding, Fix, Safety, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import CallMethod, FileFacts, Fitted, Forward, is_exactly
-from bnlint.semantics.intent import is_part_of_a_model
+from bnlint.semantics.intent import is_part_of_a_model, is_test_file
 from bnlint.semantics.values import Instance
 
 
@@ -43,9 +43,10 @@ class Keras3CallWithoutTraining(Rule):
     ## When it does not fire
     For a `keras.layers.Layer`, which gets the mode from whoever calls it, and a model that the file uses only inside
     another; for a model with a `train_step` of its own, or that the file calls with `training=` or inside a gradient
-    tape, where BNL201 speaks; for layers that are or may be frozen, and those to which `call` passes `training`; and
-    where the project or the file tells that it runs on Keras 2. Where nothing tells which Keras it is, the finding is
-    only possible (`--min-confidence possible`), since Keras 2 does what is meant.
+    tape, where BNL201 speaks; for layers that are or may be frozen, and those to which `call` passes `training`; in
+    tests, whose models are not trained for use; and where the project or the file tells that it runs on Keras 2. Where
+    nothing tells which Keras it is, the finding is only possible (`--min-confidence possible`), since Keras 2 does what
+    is meant.
 
     ## How --verify confirms it
     It fits a model with the rebuilt layer for an epoch: the moving statistics stay as they are, and move when `call`
@@ -71,7 +72,7 @@ class Keras3CallWithoutTraining(Rule):
     follows_modes: ClassVar[bool] = False
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
-        if file.assumptions.keras.at_least(3) is False:
+        if file.assumptions.keras.at_least(3) is False or is_test_file(file):
             return
         for method in file.call_methods:
             passes = [its for its in method.passes if its.training is None or is_exactly(its.training, None)]

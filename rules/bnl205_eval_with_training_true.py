@@ -40,7 +40,7 @@ class EvalWithTrainingTrue(Rule):
     ## When it does not fire
     In a gradient tape, for models with Dropout alone (Monte Carlo estimates), where a name tells of a method that wants
     batch statistics in inference (GANs, pix2pix, adaptation, few-shot learning), where the data are those of the
-    training, in tests of code, and for layers that are or may be frozen.
+    training or made up on the spot, in tests of code, and for layers that are or may be frozen.
 
     ## How --verify confirms it
     It calls the rebuilt layer with `training=True`: the output depends on the rest of the batch and the moving
@@ -71,6 +71,8 @@ class EvalWithTrainingTrue(Rule):
         for forward in file.forwards:
             where = forward.where
             if forward.framework != "keras" or where.tapes or not keras.gets_constant(forward, True):
+                continue
+            if forward.eager_input:  # made up to try the network out: nothing is evaluated
                 continue
             layers = [
                 layer for layer in forward.layers if keras.is_live(layer) and support.is_batchnorm(layer.instance)

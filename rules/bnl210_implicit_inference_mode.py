@@ -41,8 +41,9 @@ class ImplicitInferenceMode(Rule):
 
     ## When it does not fire
     On the symbolic tensors of a functional model, inside `call` and other methods of the model, when the
-    model is fitted, compiled or loaded anywhere, when the output is not read, or is that of random numbers and
-    only printed, in tests, and inside a gradient tape, where tape-without-training (BNL201) speaks.
+    model is fitted, compiled or loaded anywhere, when its own `call` says `training=False` by default, when the
+    output is not read, or is that of random numbers and only printed, in tests, and inside a gradient tape, where
+    tape-without-training (BNL201) speaks.
 
     ## How --verify confirms it
     It rebuilds the BatchNormalization layers and compares the call with one that passes `training=True`;
@@ -102,7 +103,7 @@ def _applies(file: FileFacts, forward: Forward) -> bool:
     return (
         forward.framework == "keras"
         and forward.training is None
-        and (default is None or is_exactly(default, None) or is_exactly(default, False))
+        and (default is None or is_exactly(default, None))
         and forward.where.from_script
         and not forward.where.tapes
         and forward.eager_input
