@@ -87,9 +87,7 @@ class TapeWithoutTraining(Rule):
             if trained is not None:
                 yield self._report(forward, layers, *trained)
 
-    def _report(
-        self, forward: Forward, layers: list[Layer], confidence: Confidence, tape: TraceStep | None
-    ) -> Finding:
+    def _report(self, forward: Forward, layers: list[Layer], confidence: Confidence, tape: TraceStep | None) -> Finding:
         steps = [forward.built, *forward.where.calls]
         if tape is not None:
             steps.append(TraceStep(tape.location, "gradients recorded here"))

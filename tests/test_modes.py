@@ -334,4 +334,4 @@ def test_what_a_gradient_is_asked_for(models: int, unknown: bool, sources: str) 
     facts = facts_of(program, head="")
     (gradient,) = facts.gradients
     assert (len(gradient.sources), gradient.sources_unknown) == (models, unknown)
-    assert all(call.where.tape is not None for call in facts.forwards) and len(facts.forwards) == 2
+    assert all(call.where.tapes for call in facts.forwards) and len(facts.forwards) == 2

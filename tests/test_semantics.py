@@ -307,7 +307,7 @@ def test_the_tape_and_the_model_whose_variables_it_is_asked_for() -> None:
     """
     facts = facts_of(program, prelude="")
     forward, (gradient,) = call_of(facts, "model"), facts.gradients
-    assert forward.where.tape is not None and forward.where.tape.location == gradient.tape
+    assert [tape.location for tape in forward.where.tapes] == [gradient.tape]
     assert gradient.sources == {forward.target} and not gradient.sources_unknown
 
 

@@ -181,6 +181,11 @@ KERAS_SETS_PHASE = frozenset({"keras.backend.set_learning_phase"})
 KERAS_CLEARS_PHASE = frozenset({"keras.backend.clear_session", "keras.backend.learning_phase_scope"})
 #: Since this version ``fit``, ``predict`` and ``evaluate`` tell the layers themselves, whatever the phase is.
 PHASE_IGNORED = (2, 4)
+#: The method of a model's class that takes one step for these.
+KERAS_STEPS = {
+    "fit": "train_step", "fit_generator": "train_step", "train_on_batch": "train_step", "evaluate": "test_step",
+    "test_on_batch": "test_step", "predict": "predict_step", "predict_on_batch": "predict_step",
+}  # fmt: skip
 #: The Keras versions, from and before, whose ``fit`` and ``predict`` override a ``training`` that is written into a
 #: functional model (keras-team/keras#23364).
 FUNCTIONAL_LITERALS_IGNORED = ((3,), (3, 16))

@@ -190,7 +190,7 @@ class Functions(Targets):
                 self.run_function(atom, instance, arguments, node)
         if init is None and framework is None:
             self._keep_fields(cls, instance, arguments)
-        if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | {"keras.Sequential"}):
+        if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | known.KERAS_MODELS):
             self.add_elements(instance, self.children(arguments), arguments.doubtful)
         return frozenset({instance})
 

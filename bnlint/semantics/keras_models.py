@@ -10,13 +10,16 @@ from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.frames import Frame
 from bnlint.semantics.precision import Precision
 from bnlint.semantics.values import (
+    UNKNOWN,
     Atom,
+    Class,
     Function,
     Instance,
     Mystery,
     Part,
     Value,
     constant,
+    instances,
     join,
     only_constant,
 )
@@ -79,9 +82,31 @@ class KerasModels(Precision):
     # Training
 
     def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
-        if isinstance(owner, Instance) and owner.framework == "keras" and name in known.KERAS_FITTING:
+        if not isinstance(owner, Instance) or owner.framework != "keras":
+            return super().inherited_method(owner, name, arguments, node)
+        if name in known.KERAS_FITTING:
             self._note_fitted(owner, name, node)
-        return super().inherited_method(owner, name, arguments, node)
+        value = super().inherited_method(owner, name, arguments, node)
+        self._take_own_step(owner, name, node)
+        return value
+
+    def instantiate(self, cls: Class, arguments: Arguments, node: ir.Expr) -> Value:
+        value = super().instantiate(cls, arguments, node)
+        for instance in instances(value):
+            if instance.framework == "keras":  # builds itself at the first call, whenever that is
+                self._run_own(instance, "build", node)
+        return value
+
+    def _take_own_step(self, model: Instance, name: str, node: ir.Call) -> None:
+        """``fit`` and the like take the step that the model's own class defines, if it does."""
+        if name in known.KERAS_STEPS:
+            self._run_own(model, known.KERAS_STEPS[name], node)
+
+    def _run_own(self, owner: Instance, method: str, node: ir.Expr) -> None:
+        """Run a method that Keras calls, of what the project's own class defines."""
+        for atom in (owner.cls.lookup(method) if owner.cls else None) or ():
+            if isinstance(atom, Function) and self.state is not None:
+                self.run_function(atom, owner, Arguments((UNKNOWN,)), node)
 
     def _note_fitted(self, model: Instance, name: str, node: ir.Call) -> None:
         """The first training after ``compile`` builds the step that all further ones take, with what is trainable

@@ -51,9 +51,7 @@ class Passes(Functions):
         key, event = self.event(node, events.Forward, id(target))
         layers, owns_unknown = self.mode_dependent_layers(target)
         mode = self.state.mode_of(target)
-        training = arguments.get("training") if keras else None
-        if keras and training is None and (len(arguments.positional) > 1 or arguments.spread):
-            training = UNKNOWN
+        training = _training(target, arguments) if keras else None
         if isinstance(event, events.Forward):
             event.mode = event.mode.join(mode)
             event.layers = merge_layers(event.layers, layers)
@@ -244,11 +242,25 @@ def merge_layers(known_layers: list[events.Layer], seen: list[events.Layer]) -> 
     return list(merged.values())
 
 
+def _training(target: Instance | Mystery, arguments: Arguments) -> Value | None:
+    """What a call of a Keras object passes as ``training``, by name or by its position; None where it passes none."""
+    given = arguments.get("training")
+    if given is not None or arguments.spread:
+        return given or UNKNOWN
+    call = _call_of(target)
+    if call is None:  # a layer of the library takes it behind its input
+        return UNKNOWN if len(arguments.positional) > 1 else None
+    names = [param.name for param in call.node.params if param.kind == "positional"][1:]
+    return arguments.at(names.index("training")) if "training" in names else None
+
+
 def _training_default(target: Instance | Mystery) -> Value | None:
     """The default of ``training`` in the ``call`` of a class of this file."""
+    call = _call_of(target)
+    return call.defaults.get("training") if call is not None else None
+
+
+def _call_of(target: Instance | Mystery) -> Function | None:
     if isinstance(target, Mystery) or target.cls is None:
         return None
-    for atom in target.cls.lookup("call") or ():
-        if isinstance(atom, Function):
-            return atom.defaults.get("training")
-    return None
+    return next((atom for atom in target.cls.lookup("call") or () if isinstance(atom, Function)), None)

@@ -44,7 +44,8 @@ class Structure(Containers):
 
     def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
         cls = owner.cls if name == "__init__" and isinstance(owner, Instance) else None
-        if cls is not None and isinstance(owner, Instance) and cls.library_bases() & known.TORCH_CONTAINERS:
+        containers = known.TORCH_CONTAINERS | known.KERAS_MODELS
+        if cls is not None and isinstance(owner, Instance) and cls.library_bases() & containers:
             self.add_elements(owner, self.children(arguments), arguments.doubtful)  # super().__init__(conv, norm)
         return super().inherited_method(owner, name, arguments, node)
 
