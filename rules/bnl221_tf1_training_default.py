@@ -95,7 +95,7 @@ class Tf1TrainingDefault(Rule):
     )
     follows_modes: ClassVar[bool] = False
     marks: ClassVar[tuple[str, ...]] = (r"batch_norm|BatchNormalization",)
-    excuse: ClassVar[str] = r"\.restore\(|minimize\(|apply_gradients\("
+    excuse: ClassVar[str] = r"\.restore\(|minimize\(|apply_gradients\(|\.run\("
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         # What one place builds for several callers is wrong only if it is wrong for all.
