@@ -184,7 +184,10 @@ def test_a_functional_model_is_that_of_the_function_around_it(tmp_path: Path, mo
     assert builder(Project(), "models.py", LINE["inputs = keras.Input((None, None, 3))"]) == "build_model"
     for line, reason in (
         (LINE["build_model().fit([1])"], "no function around train returns it"),
-        (LINE["head = keras.Sequential([layers.BatchNormalization()])"], "outside of any function"),
+        (
+            LINE["head = keras.Sequential([layers.BatchNormalization()])"],
+            "no function at the top of its file builds it",
+        ),
     ):
         with pytest.raises(CannotCut, match=reason):
             builder(Project(), "models.py", line)

@@ -71,7 +71,7 @@ def builder(project: Project, path: str, line: int) -> str:
     }
     waiting = [name for name, (above, node) in functions.items() if node.lineno <= line - above <= _end(node)]
     if not waiting:
-        raise CannotCut("it is built outside of any function, by code that is not run")
+        raise CannotCut("no function at the top of its file builds it, and other code of the file is not run")
     seen: list[str] = []
     while waiting:
         name = waiting.pop(0)
