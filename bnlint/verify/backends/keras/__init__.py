@@ -66,7 +66,7 @@ class KerasBackend:
     def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
         if experiment.kind not in EXPERIMENTS and experiment.kind not in TOGETHER:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for keras")
-        with _scope(device):
+        with scope(device):
             if experiment.kind in TOGETHER:
                 return TOGETHER[experiment.kind](Rebuilt(layer))[0]
             return EXPERIMENTS[experiment.kind](Rebuilt(layer), experiment.options)
@@ -74,7 +74,7 @@ class KerasBackend:
     def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
         if kind not in TOGETHER:
             return [None] * len(layers)
-        with _scope(device):
+        with scope(device):
             return measure_together(layers, TOGETHER[kind])
 
     def outputs(self, kind: str, layer: LayerSpec, source: InputSpec, device: str) -> Facts:
@@ -86,7 +86,7 @@ class KerasBackend:
         facts: Facts = {"source_input": f"{fixture.shape_text(source.shape)} filled with {source.fill:g}"}
         rebuilt = Rebuilt(layer, source.shape)
         calls: dict[str, dict[str, bool]] = {"default": {}, "training_true": {"training": True}}
-        with _scope(device):
+        with scope(device):
             for name, arguments in calls.items():
                 output = call(rebuilt.fresh(), x, **arguments)
                 facts[f"output_{name}"] = plain(float(output.mean()))
@@ -96,7 +96,7 @@ class KerasBackend:
         return facts
 
     def plots(self, experiment: Experiment, layer: LayerSpec, device: str) -> list[Plot]:
-        with _scope(device):
+        with scope(device):
             return plots.plots(experiment.kind, layer)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -120,7 +120,8 @@ def open_backend(device: str) -> KerasBackend:
     return KerasBackend(device)
 
 
-def _scope(device: str) -> Any:
+def scope(device: str) -> Any:
+    """Within it, what is computed is computed there."""
     if tf is not None:
         return tf.device("/CPU:0" if device == "cpu" else "/GPU:0")
     return keras.device(device)

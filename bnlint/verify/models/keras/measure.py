@@ -20,6 +20,7 @@ from typing import Any
 
 from bnlint.verify import fixture
 from bnlint.verify.backends import CannotMeasure, Facts
+from bnlint.verify.backends.keras import scope
 from bnlint.verify.backends.keras.rebuilt import Array, dependence, keras, np, numpy, relative
 from bnlint.verify.fixture import plain
 from bnlint.verify.models.keras.shapes import Inputs, find_input, leaves, outputs
@@ -30,7 +31,7 @@ VALIDATION = 8
 
 def measure(build: Callable[[], Any], name: str, kind: str, device: str) -> Facts:
     """The numbers for a model. Raises ``CannotMeasure``."""
-    with keras.device("gpu:0" if device != "cpu" else "cpu:0"):
+    with scope(device):
         return _Model(*find_input(lambda: _built(build, name))).facts(kind)
 
 
