@@ -88,7 +88,7 @@ class _Model:
         }
         if self.rates:
             facts |= self._dropped(batch)
-        facts["layers_moved_as_called"] = sum(drift > 0 for drift in self._drifts(None).values())
+        facts["layers_moved_as_called"] = sum(drift > 0 for drift in self._drifts(None, 1).values())
         facts |= self._drifted(None if kind == "training-literal" else True)
         if kind == "fit-epoch":
             facts |= self._fitted()
@@ -116,15 +116,15 @@ class _Model:
         self._set_rates(0.0)
         return {"dropout_gap_as_called": plain(gaps[0]), "dropout_gap_training_true": plain(gaps[1])}
 
-    def _drifts(self, training: bool | None) -> dict[str, float]:
+    def _drifts(self, training: bool | None, batches: int) -> dict[str, float]:
         self.model.set_weights(self.weights)
         before = self._means()
-        for number in range(VALIDATION):
+        for number in range(batches):
             self._call(self.inputs.draw(200 + number, mean=0.5), training)
         return self._moved(before)
 
     def _drifted(self, training: bool | None) -> Facts:
-        drifts = self._drifts(training)
+        drifts = self._drifts(training, VALIDATION)
         if not drifts:
             return {}
         farthest = max(drifts, key=lambda name: drifts[name])
