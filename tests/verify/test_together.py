@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,7 +121,7 @@ print(json.dumps([facts is not None for facts in backend.measure_together("tape-
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", "torch"])
-def test_stacked_layers_of_keras_get_what_each_gets_alone(engine: str) -> None:
+def test_stacked_layers_of_keras_get_what_each_gets_alone(engine: str, tmp_path: Path) -> None:
     for package in ("keras", engine):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
@@ -130,7 +131,7 @@ def test_stacked_layers_of_keras_get_what_each_gets_alone(engine: str) -> None:
         input=json.dumps(layers),
         capture_output=True,
         text=True,
-        env=runner._environment(engine, "cpu", ""),
+        env=runner._environment(engine, "cpu", str(tmp_path)),
         check=True,
     )
     *measured, mistaken = map(json.loads, done.stdout.splitlines())
