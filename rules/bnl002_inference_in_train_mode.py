@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
+from bnlint.rules._marks import INFERENCE_MARKS, MODEL_MARKS
 
 from bnlint.finding import Confidence, Finding, Fix, Severity, TraceStep
 from bnlint.rule import Rule
@@ -73,7 +74,7 @@ class InferenceInTrainMode(Rule):
     experiments: ClassVar[tuple[str, ...]] = ("mode-gap",)
     evidence: ClassVar[int] = 19
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"),)
-    marks: ClassVar[tuple[str | Pattern, ...]] = (support.INFERENCE_MARKS, support.MODEL_MARKS)
+    marks: ClassVar[tuple[str | Pattern, ...]] = (INFERENCE_MARKS, MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete:

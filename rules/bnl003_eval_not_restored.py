@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
+from bnlint.rules._marks import MODEL_MARKS, TRAINING_MARKS
 
 from bnlint.finding import Confidence, Finding, Location, Severity, TraceStep
 from bnlint.rule import Rule
@@ -74,7 +75,7 @@ class EvalNotRestored(Rule):
     experiments: ClassVar[tuple[str, ...]] = ("second-epoch",)
     evidence: ClassVar[int] = 10
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm", b"lightning"), (b"for ", b"while "))
-    marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS, r"\b(?:for|while)\b")
+    marks: ClassVar[tuple[str | Pattern, ...]] = (TRAINING_MARKS, MODEL_MARKS, r"\b(?:for|while)\b")
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

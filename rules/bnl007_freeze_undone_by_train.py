@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
+from bnlint.rules._marks import MODEL_MARKS, TRAINING_MARKS
 
 from bnlint.experiment import Experiment
 from bnlint.finding import Confidence, Finding, Severity, TraceStep
@@ -67,7 +68,7 @@ class FreezeUndoneByTrain(Rule):
     experiments: ClassVar[tuple[str, ...]] = ("freeze-drift",)
     evidence: ClassVar[int] = 7
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch", b"timm"), (b".train(",))
-    marks: ClassVar[tuple[str | Pattern, ...]] = (support.TRAINING_MARKS, support.MODEL_MARKS)
+    marks: ClassVar[tuple[str | Pattern, ...]] = (TRAINING_MARKS, MODEL_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if not file.complete or is_test_file(file):

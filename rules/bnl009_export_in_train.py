@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from bnlint.rules import _exports as exports
 from bnlint.rules import _support as support
+from bnlint.rules._marks import MODEL_MARKS
 
 from bnlint.assumptions import Assumptions
 from bnlint.experiment import Experiment, Scalar
@@ -83,7 +84,7 @@ class ExportInTrain(Rule):
     )
     marks: ClassVar[tuple[str, ...]] = (
         r"(?<!self\.)\b(?:export\w*|fuse\w*|prepare\w*|convert_fx|freeze)\(",
-        support.MODEL_MARKS,
+        MODEL_MARKS,
     )
 
     def check(self, file: FileFacts) -> Iterator[Finding]:

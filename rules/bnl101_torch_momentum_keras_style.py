@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from bnlint.rules import _support as support
+from bnlint.rules._marks import MOMENTUM_MARKS, NORM_MARKS
 from bnlint.rules._momentum import copied_momenta, report
 
 from bnlint.finding import Finding, Severity
@@ -71,7 +71,7 @@ class TorchMomentumKerasStyle(Rule):
         r"BatchNorm\w*\([^()\n=]*,[^()\n=]*,[ \t]*0?\.(?:7[5-9]|[89])"
     )
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
+    marks: ClassVar[tuple[str, ...]] = (MOMENTUM_MARKS, NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         yield from report(self, copied_momenta(file, "torch"))

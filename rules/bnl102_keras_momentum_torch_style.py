@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from bnlint.rules import _support as support
+from bnlint.rules._marks import MOMENTUM_MARKS, NORM_MARKS
 from bnlint.rules._momentum import copied_momenta, report
 
 from bnlint.finding import Finding, Severity
@@ -65,7 +65,7 @@ class KerasMomentumTorchStyle(Rule):
     )
     needle_pattern: ClassVar[str] = r"\.(?:[01]|2[0-5]?\b)|1\.?0?\s*-|\de-\d"
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
+    marks: ClassVar[tuple[str, ...]] = (MOMENTUM_MARKS, NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         yield from report(self, copied_momenta(file, "keras"))

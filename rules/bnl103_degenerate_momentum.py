@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
+from bnlint.rules._marks import MOMENTUM_MARKS, NORM_MARKS
 from bnlint.rules._momentum import Given, momenta
 
 from bnlint.experiment import Experiment, Scalar
@@ -86,7 +87,7 @@ class DegenerateMomentum(Rule):
         r"BatchNorm\w*\([^()\n=]*,[^()\n=]*,[ \t]*(?:-|[01](?:\.0*)?[ \t]*[,)])"
     )
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (support.MOMENTUM_MARKS, support.NORM_MARKS)
+    marks: ClassVar[tuple[str, ...]] = (MOMENTUM_MARKS, NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         if is_test_file(file):

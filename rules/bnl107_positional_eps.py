@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from bnlint.rules import _support as support
+from bnlint.rules._marks import POSITIONAL_EPS_MARKS
 
 from bnlint.experiment import Experiment
 from bnlint.finding import Confidence, Edit, Finding, Fix, Location, Safety, Severity
@@ -64,7 +65,7 @@ class PositionalEps(Rule):
     evidence: ClassVar[int] = 1
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"BatchNorm", b"batchnorm"))
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (support.POSITIONAL_EPS_MARKS,)
+    marks: ClassVar[tuple[str, ...]] = (POSITIONAL_EPS_MARKS,)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         for built in file.layers:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from bnlint.rules import _support as support
+from bnlint.rules._marks import NORM_MARKS
 from bnlint.rules._momentum import copied_momenta_of_others, report
 
 from bnlint.finding import Finding, Severity
@@ -75,7 +75,7 @@ class MomentumConvention(Rule):
     )
     needle_pattern: ClassVar[str] = r"\.(?:[01]|2[0-5]?\b|7[5-9]|[89])|1\.?0?\s*-|\de-\d"
     follows_modes: ClassVar[bool] = False
-    marks: ClassVar[tuple[str, ...]] = (r"momentum|decay_rate|BatchNorm\w*\(", support.NORM_MARKS)
+    marks: ClassVar[tuple[str, ...]] = (r"momentum|decay_rate|BatchNorm\w*\(", NORM_MARKS)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
         yield from report(self, copied_momenta_of_others(file))
