@@ -2,6 +2,7 @@
 
     python benchmarks/margins.py               # 20 seeds, some minutes
     python benchmarks/margins.py --seeds 3
+    python benchmarks/margins.py --kind half-statistics
 
 Needs a checkout and an environment with bnlint and both frameworks. Each distinct experiment of the bad fixtures must
 be confirmed and its null case, as tests/test_rules.py has it, refuted, with inputs drawn anew for every seed; on the
@@ -57,8 +58,9 @@ class Margins:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="how many (default 20)")
+    parser.add_argument("--kind", choices=sorted(KINDS), help="only experiments of this kind (default all)")
     options = parser.parse_args()
-    cases = list(all_cases())
+    cases = [(experiment, expected) for experiment, expected in all_cases() if options.kind in (None, experiment.kind)]
     margins: dict[tuple[str, str], Margins] = defaultdict(Margins)
     backends: dict[str, Backend] = {}
     versions: dict[str, str] = {}

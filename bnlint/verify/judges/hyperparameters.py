@@ -24,9 +24,10 @@ EPS_CONFIRMED = 1e-2
 EPS_REFUTED = 1e-4
 EPS_TOLERANCE = f"gap_eval: confirmed above {EPS_CONFIRMED:g}, refuted up to {EPS_REFUTED:g}"
 
-# What statistics that have stopped too early change of the outputs: 2.6 % in bfloat16 at momentum 0.1, 0.3 % at 0.9.
-ROUNDED_CONFIRMED = 1e-2
-ROUNDED_REFUTED = 5e-3
+# What statistics that have stopped too early change of the outputs: 6 % in bfloat16 at momentum 0.1. At 0.9 it is
+# 0.5 %, which is no more than that the numbers of bfloat16 are so far apart.
+ROUNDED_CONFIRMED = 2e-2
+ROUNDED_REFUTED = 1e-2
 ROUNDED_TOLERANCE = f"gap_to_mended: confirmed above {ROUNDED_CONFIRMED:g}, refuted up to {ROUNDED_REFUTED:g}"
 
 
