@@ -41,9 +41,10 @@ class TapeWithoutTraining(Rule):
     ```
 
     ## When it does not fire
-    For a model whose own gradients are not asked for (a frozen feature extractor), when `training` is passed
-    in any form or its default is True, for layers that are or may be frozen, and for a further call of a
-    model that the file also calls with `training=True`.
+    For a model whose own gradients are not asked for (a frozen feature extractor, a gradient penalty), when
+    `training` is passed in any form or its default is True, for layers that are or may be frozen, and for a further
+    call of a model that the file also calls with `training=True`. Nor where the tape is in a file of its own and the
+    file that hands it the model names neither a tape nor a `train_step`.
 
     ## How --verify confirms it
     It takes a training step with the rebuilt layer: the moving statistics stay where they are, and move when
