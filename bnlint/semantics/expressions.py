@@ -243,7 +243,7 @@ class Expressions(Names):
         assert self.state is not None
         value, index = self.evaluate(node.value), self.evaluate(node.index)
         known, key = only_constant(index)
-        found: Value = NOTHING
+        found: set[Atom] = set()  # grown in place: a value can have thousands
         for atom in value:
             if isinstance(atom, Tuple) and known and isinstance(key, int) and -len(atom.items) <= key < len(atom.items):
                 found |= atom.items[key]
@@ -266,7 +266,7 @@ class Expressions(Names):
                 found |= held or frozenset({self.part_of_mystery(atom, repr(key) if known else ELEMENTS)})
             else:
                 found |= UNKNOWN
-        return held_by(value, found) or UNKNOWN
+        return held_by(value, frozenset(found)) or UNKNOWN
 
     def _is_table(self, mapping: Instance) -> bool:
         """Whether all entries of a dict are written out, so that any key leads to one of them."""
