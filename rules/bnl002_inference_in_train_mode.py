@@ -47,7 +47,8 @@ class InferenceInTrainMode(Rule):
     ```
 
     ## When it does not fire
-    When the mode is not known on every path, in tests, in a loop that also trains or that goes through the
+    When the mode is not known on every path, for layers that the model's class never applies as it is built (a Dropout
+    for an option that is off), in tests, in a loop that also trains or that goes through the
     training data or, after `train()`, drops every output (statistics are estimated anew that way), in a
     model's own methods, where nobody reads what a made-up input gives (a probe for shapes), and where names
     tell that train mode is meant: generators of a GAN, mean teachers, adaptation at test time, Monte Carlo

@@ -22,7 +22,7 @@ class Net(nn.Module):
         self.conv = nn.Conv2d(3, 8, 3)
         self.bn = nn.BatchNorm2d(8)
     def forward(self, x):
-        return self.conv(x)
+        return self.bn(self.conv(x))
 """
 NAMES = {(True, False): "train", (False, True): "eval", (True, True): "either", (False, False): "unknown"}
 
@@ -283,7 +283,7 @@ def test_positional_arguments_of_a_partial() -> None:
     ],
 )
 def test_parts_that_are_not_known(unknown: bool, body: str) -> None:
-    forward = "    def forward(self, x):\n        return self.norm(x)\n"
+    forward = "    def forward(self, x):\n        return self.norm(self.net(x))\n"
     program = f"class Whole(nn.Module):\n    def __init__(self):\n        {body}\n{forward}net = Whole()\nnet(x)"
     assert [call.owns_unknown for call in calls_of(program, "net")] == [unknown]
 

@@ -25,7 +25,7 @@ class Net(nn.Module):
         if norm:
             self.bn = nn.BatchNorm2d(8)
     def forward(self, x):
-        return self.conv(x)
+        return self.bn(self.conv(x))
 """
 
 

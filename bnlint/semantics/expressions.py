@@ -36,6 +36,7 @@ from bnlint.semantics.values import (
     Value,
     Variables,
     as_default,
+    compared,
     constant,
     instances,
     join,
@@ -176,11 +177,8 @@ class Expressions(Names):
             return UNKNOWN
         (known_a, a), (known_b, b) = only_constant(left), only_constant(right)
         no_default = not any(isinstance(x, Constant) and x.from_default for x in left | right)
-        if known_a and known_b and no_default and node.op in _COMPARISONS:
-            try:
-                return constant(bool(_COMPARISONS[node.op](a, b)))
-            except TypeError:
-                return UNKNOWN
+        if known_a and known_b and no_default and (outcome := compared(a, node.op, b)) is not None:
+            return constant(outcome)
         library_names = len(left) == len(right) == 1 and all(isinstance(atom, Ref) for atom in left | right)
         if library_names and node.op in ("is", "is not", "==", "!="):  # which class or function it is
             return constant((left == right) == (node.op in ("is", "==")))
@@ -349,14 +347,4 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "/": operator.truediv,
     "//": operator.floordiv,
     "%": operator.mod,
-}
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "is": operator.is_,
-    "is not": operator.is_not,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
 }

@@ -9,11 +9,14 @@ from bnlint.frameworks.functions import KERAS_BASES, LAYER_BASES, TORCH_BASES
 from bnlint.frameworks.layers import LAYERS
 from bnlint.semantics import events
 from bnlint.semantics.machine import Machine
+from bnlint.semantics.project import Project
 from bnlint.semantics.state import ELEMENTS, UNKNOWN_MODE, Guards, Mode, Way
+from bnlint.semantics.usage import Usage
 from bnlint.semantics.values import (
     NOTHING,
     Atom,
     BoundFunction,
+    Class,
     Constant,
     Instance,
     Method,
@@ -25,11 +28,21 @@ from bnlint.semantics.values import (
     Value,
     only_constant,
 )
+from bnlint.source.parse import Source
 from bnlint.source.positions import Span
+
+#: Bases of the libraries whose code comes to no attribute by itself.
+_PLAIN_BASES = frozenset({"torch.nn.Module", "builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol"})
+#: What takes a module apart, whose pieces may then be applied by others.
+_TAKES_APART = frozenset({"children", "named_children", "_modules", "get_submodule"})
 
 
 class Modules(Machine):
     """Adds ``parts`` and what is done to all of them."""
+
+    def __init__(self, source: Source, project: Project | None) -> None:
+        super().__init__(source, project)
+        self._usages: dict[Class, Usage] = {}
 
     @staticmethod
     def framework_of_bases(bases: frozenset[str]) -> str | None:
@@ -39,9 +52,11 @@ class Modules(Machine):
             return "keras"
         return next((LAYERS[base].framework for base in sorted(bases) if base in LAYERS), None)
 
-    def parts(self, whole: Instance | Mystery) -> tuple[list[tuple[Instance | Mystery, bool]], bool]:
+    def parts(
+        self, whole: Instance | Mystery, applied: bool = False
+    ) -> tuple[list[tuple[Instance | Mystery, bool]], bool]:
         """All modules in ``whole``, itself first, each with whether it is surely there; and whether there may be
-        others that are not known."""
+        others that are not known. With ``applied``, without those that no code can come to."""
         assert self.state is not None
         found: dict[Instance | Mystery, bool] = {}
         settings: set[Mystery] = set()  # numbers, data and the like, which nothing calls
@@ -65,6 +80,8 @@ class Modules(Machine):
                         settings.add(child)
             self.spend(0.2)
             for name, value in self.field_values(instance):
+                if applied and isinstance(instance, Instance) and self._is_idle(instance, name):
+                    continue
                 doubts = self.state.doubtful.get((instance, name)) or NOTHING
                 alternatives = name != ELEMENTS and len(value) > 1
                 for atom in value:
@@ -87,9 +104,43 @@ class Modules(Machine):
                             stack.append((part, certain and not doubtful))
         return list(found.items()), unknown
 
-    def mode_dependent_layers(self, whole: Instance | Mystery) -> tuple[list[events.Layer], bool]:
+    def _is_idle(self, owner: Instance, name: str) -> bool:
+        """Whether nothing in sight comes to what ``owner`` registers under this name, so that it is never applied."""
+        cls = owner.cls
+        if cls is None or cls.has_unknown_base or not cls.library_bases() <= _PLAIN_BASES or name == ELEMENTS:
+            return False
+        if owner.framework != "torch" or owner.location == cls.location:  # a representative, of subclasses as well
+            return False
+        usage = self._usages.get(cls)
+        if usage is None:
+            usage = self._usages[cls] = Usage(cls)
+        read = usage.read(self._options(owner, cls, usage))
+        if read is None or name in read:
+            return False
+        others = [scope.source for scope in self.scopes.values()]
+        return not any(
+            name in its.named_of_others
+            or not _TAKES_APART.isdisjoint(its.named_of_others)
+            or "forward" in its.set_in_others
+            for its in others
+        )
+
+    def _options(self, owner: Instance, cls: Class, usage: Usage) -> dict[str, Constant]:
+        """The attributes with a constant that tests in the class name, as far as nothing in sight changes them."""
         assert self.state is not None
-        parts, unknown = self.parts(whole)
+        found: dict[str, Constant] = {}
+        for name in usage.options:
+            value = self.state.slots.get((owner, name)) or cls.lookup(name) or NOTHING
+            (atom,) = value if len(value) == 1 else (None,)
+            if isinstance(atom, Constant) and not atom.from_default:
+                found[name] = atom
+        sources = [scope.source for scope in self.scopes.values()] if found else []
+        return {name: its for name, its in found.items() if not any(name in one.set_in_others for one in sources)}
+
+    def mode_dependent_layers(self, whole: Instance | Mystery) -> tuple[list[events.Layer], bool]:
+        """The layers that make a difference between the modes of ``whole``, and whether it may have others."""
+        assert self.state is not None
+        parts, unknown = self.parts(whole, applied=True)
         kinds = [part for part, _ in parts if isinstance(part, Instance) and part.kind in LAYERS]
         depends: dict[Instance | Mystery, bool | None] = {part: _depends_on_mode(part) for part in kinds}
         unknown |= None in depends.values()

@@ -31,6 +31,9 @@ MAX_DEPTH = 1_000
 
 #: Statements that import, define or refuse.
 _INERT = (ast.Import, ast.ImportFrom, ast.Pass, ast.Raise, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+#: A name behind anything but ``self.``, or in quotes, and one that is set there.
+_OF_OTHERS = re.compile(r"(?<!\bself)\.(\w+)|[\"'](\w+)[\"']")
+_SET_IN_OTHERS = re.compile(r"(?<!\bself)\.(\w+)\s*[-+*/|&]?=(?!=)|\bsetattr\([^\n]*?[\"'](\w+)[\"']")
 _MODED = re.compile(r"\b(\w[\w.]*)\s*\.\s*(?:eval|train)\b")
 
 
@@ -107,6 +110,16 @@ class Source:
     def moded(self) -> frozenset[str]:
         """The names that stand before ``.eval`` or ``.train``, with attributes between or not."""
         return frozenset(name for chain in _MODED.findall(self.text) for name in chain.split("."))
+
+    @cached_property
+    def named_of_others(self) -> frozenset[str]:
+        """The attributes that code may read of something other than its own object."""
+        return frozenset(name for names in _OF_OTHERS.findall(self.text) for name in names)
+
+    @cached_property
+    def set_in_others(self) -> frozenset[str]:
+        """The attributes that code sets of something other than its own object."""
+        return frozenset(name for names in _SET_IN_OTHERS.findall(self.text) for name in names)
 
     @cached_property
     def imports(self) -> frozenset[str]:
