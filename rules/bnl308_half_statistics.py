@@ -53,7 +53,7 @@ class HalfStatistics(Rule):
     ## When it does not fire
     For a model that is cast for inference only, or cast back before it is trained; where its BatchNorm layers are cast
     to `float32` (`for m in model.modules(): ...`, `apply`, or a function from elsewhere that is given the model); in
-    `float16` with a momentum above 0.024, the default among them, where what is lost is less than 2 %; where the dtype
+    `float16` with a momentum above 0.025, the default among them, where what is lost is less than 2 %; where the dtype
     or the momentum is not known; for layers without running statistics; and in tests.
 
     ## How --verify confirms it
@@ -129,8 +129,12 @@ def _is_live(event: CastPass) -> bool:
 def _distance(layer: Instance, dtype: str) -> float:
     """How far from a batch's statistics the running ones can stop, relative to them; 0 where that is not known.
 
-    A step of ``a |x - r|`` below half the distance of two numbers, at most ``u |r|``, is lost: ``u / a``.
+    A step of ``a |x - r|`` below half the distance of two numbers, at most ``u |r|``, is lost. Coming from above, ``r``
+    then stops ``u / (a - u)`` away from ``x``.
     """
     given = layer.arguments.get("momentum")
     momentum = LAYERS[layer.kind].defaults["momentum"] if given is None else support.sole_number(given)
-    return UNIT_ROUNDOFF[dtype] / momentum if isinstance(momentum, float) and momentum > 0 else 0.0
+    unit = UNIT_ROUNDOFF[dtype]
+    if not isinstance(momentum, float) or momentum <= 0:
+        return 0.0
+    return unit / (momentum - unit) if momentum > unit else 1.0

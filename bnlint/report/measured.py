@@ -94,6 +94,8 @@ _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mended_by": ("mended by", str),
     "batches": ("batches run", number),
     "gap_to_mended": ("gap to the mended output", share),
+    "gap_mended": ("gap between the two modes, mended", share),
+    **_pair("off_the_batch", "statistics away from the batch's", share),
     "gap_between_two_calls": ("gap between two calls", share),
     "gap_of_last_model": ("gap made by update_bn on the last model", share),
     **_pair("batch_dependence", "dependence on the batch", share),
