@@ -80,7 +80,7 @@ class FreezeByRequiresGrad(Rule):
                 continue
             if not modes_in_training(file, forward):
                 continue
-            for freeze in sorted(forward.frozen, key=lambda freeze: freeze.location):
+            for freeze in sorted(forward.frozen, key=lambda freeze: (freeze.location, freeze.owner.serial)):
                 layers = [layer for layer in forward.layers if _moves(layer, freeze)]
                 if layers and not freeze.undone and not _is_average(freeze):
                     yield self._report(forward, freeze, layers)

@@ -335,3 +335,35 @@ def test_what_a_gradient_is_asked_for(models: int, unknown: bool, sources: str) 
     (gradient,) = facts.gradients
     assert (len(gradient.sources), gradient.sources_unknown) == (models, unknown)
     assert all(call.where.tapes for call in facts.forwards) and len(facts.forwards) == 2
+
+
+def test_what_may_be_one_of_several_is_met_in_the_same_order_each_time() -> None:
+    """Sets of objects are ordered by where these lie in memory, which no two runs have in common."""
+    program = """
+    MAKERS = {"a": functools.partial(Net), "b": functools.partial(nn.BatchNorm2d, 8),
+              "c": functools.partial(nn.Sequential, nn.BatchNorm2d(1)), "d": lambda: nn.Dropout(0.5)}
+    both = [Net(), Net(), nn.BatchNorm2d(4), nn.Dropout(0.1)]
+    for name in sys.argv:
+        model = MAKERS[name]()
+        model(torch.load("x.pt"))
+    for net in both:
+        net(torch.load("x.pt"))
+    whole = nn.Sequential(*both)
+    whole(torch.load("x.pt"))
+    """
+
+    def order() -> list[tuple[str, int, list[int]]]:
+        found = facts_of(program).forwards
+        return [
+            (
+                forward.receiver or "",
+                forward.target.location.line,
+                [its.instance.location.line for its in forward.layers],
+            )
+            for forward in found
+        ]
+
+    first, kept = order(), []
+    for _ in range(20):
+        kept.append([object() for _ in range(997)])  # so that the next objects lie elsewhere
+        assert order() == first

@@ -30,6 +30,7 @@ from bnlint.semantics.values import (
     VariableMethod,
     constant,
     join,
+    only_constant,
 )
 
 
@@ -164,7 +165,15 @@ class Calls(LearningPhases):
         return self.tensors_of(arguments.everything()) or self.unknown_result(node)
 
 
-def _stable(atom: Atom) -> tuple[str, str]:
+def _stable(atom: Atom) -> tuple[str, str, int]:
     """An order that does not depend on hashes, so that two runs give the same answer."""
-    location = getattr(atom, "location", None)
-    return (type(atom).__name__, str(location or getattr(atom, "name", "")))
+    kind = type(atom).__name__
+    match atom:
+        case Partial(callee=callee, keywords=keywords):
+            _, place, serial = min((_stable(inner) for inner in callee), default=("", "", 0))
+            given = [(name, str(only_constant(value)[1])) for name, value, _ in keywords]
+            return kind, f"{place} {given}", serial
+        case BoundFunction(function=function, receiver=receiver):
+            return kind, str(function.location), receiver.serial
+    known = getattr(atom, "location", None) or getattr(atom, "name", "")
+    return kind, str(known), getattr(atom, "serial", 0)

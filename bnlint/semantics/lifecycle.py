@@ -91,7 +91,7 @@ class Lifecycle(Libraries):
         ]
         for value, argument in given:
             targets = {target for atom in value if (target := _module_of(atom)) is not None}
-            for target in sorted(targets, key=lambda target: target.location):
+            for target in sorted(targets, key=lambda target: (target.location, target.serial)):
                 self._export_module(target, len(value) == 1, name, argument, arguments, node)
 
     def _export_module(
@@ -242,7 +242,7 @@ def _module_of(atom: Atom) -> Instance | Mystery | None:
 
 def _variables(value: Value) -> list[Variables]:
     found = [atom for atom in value if isinstance(atom, Variables)]
-    return sorted(found, key=lambda atom: (atom.owner.location, atom.names))
+    return sorted(found, key=lambda atom: (atom.owner.location, atom.owner.serial, atom.names))
 
 
 def _plain(names: str) -> str:

@@ -26,6 +26,7 @@ from bnlint.semantics.values import (
     Tuple,
     Unknown,
     Value,
+    in_order,
     only_constant,
 )
 from bnlint.source.parse import Source
@@ -84,7 +85,7 @@ class Modules(Machine):
                     continue
                 doubts = self.state.doubtful.get((instance, name)) or NOTHING
                 alternatives = name != ELEMENTS and len(value) > 1
-                for atom in value:
+                for atom in in_order(value) if len(value) > 1 else value:
                     if isinstance(atom, Mystery) and not _may_be_module(instance, name):
                         settings.add(atom)
                     elif isinstance(atom, Unknown) and _may_be_module(instance, name):

@@ -6,8 +6,9 @@ Objects stand for their place of construction in one calling context.
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,13 +37,18 @@ class Unknown(Atom):
         return hash(Unknown)
 
 
+#: Numbers for things in the order in which they are met.
+_SERIALS = itertools.count()
+
+
 class Mystery(Unknown):
     """Anything, but one and the same thing: a parameter whose callers are not known, what a function from elsewhere
     returned, an attribute of either. So what a program does to it can be followed, whatever it is."""
 
-    __slots__ = ("children", "location", "name", "parent")
+    __slots__ = ("children", "location", "name", "parent", "serial")
 
     def __init__(self, location: Location, name: str, parent: Atom | None = None) -> None:
+        self.serial = next(_SERIALS)
         self.location = location
         self.name = name
         self.parent = parent
@@ -183,6 +189,7 @@ class Instance(Atom):
     positional: frozenset[str] = frozenset()
     argument_nodes: dict[str, ir.Expr] = field(default_factory=dict)
     unknown_attributes: dict[str, Mystery] = field(default_factory=dict)
+    serial: int = field(default_factory=_SERIALS.__next__, init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,13 +344,18 @@ def constant(value: bool | int | float | str | None) -> Value:
 def instances(value: Value) -> list[Instance]:
     """The objects among the things a value may be, in the order of their construction in the file."""
     found = [atom for atom in value if isinstance(atom, Instance)]
-    return sorted(found, key=lambda instance: instance.location)
+    return sorted(found, key=lambda instance: (instance.location, instance.serial))
+
+
+def in_order(value: Value) -> Sequence[Atom]:
+    """The things that a value may be, objects in the order in which they were met: sets have one that varies."""
+    return sorted(value, key=lambda atom: atom.serial if isinstance(atom, (Instance, Mystery)) else -1)
 
 
 def modules(value: Value) -> list[Instance | Mystery]:
     """The objects among the things a value may be that are, or may be, modules."""
     found = [atom for atom in value if isinstance(atom, (Instance, Mystery))]
-    return sorted(found, key=lambda atom: atom.location)
+    return sorted(found, key=lambda atom: (atom.location, atom.serial))
 
 
 def only_constant(value: Value) -> tuple[bool, Any]:
