@@ -176,6 +176,7 @@ def test_it_is_read_when_it_is_asked_and_fast() -> None:
 
 def test_what_makes_it_follows_a_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The script takes minutes over the libraries, so that nobody runs it with each change of what it rests on."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # which the script sets otherwise, for all that follows
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     from building import Builder
     from catalogue import surely_in
