@@ -17,7 +17,7 @@ from bnlint.semantics.values import Cast, Instance
 _FAR = 0.02
 
 
-class HalfStatistics(Rule):
+class HalfBn(Rule):
     """A model with BatchNorm is trained with running statistics that are too coarse to reach those of the batches.
 
     ## What it does
@@ -73,7 +73,7 @@ class HalfStatistics(Rule):
     """
 
     code: ClassVar[str] = "BNL308"
-    name: ClassVar[str] = "half-statistics"
+    name: ClassVar[str] = "half-bn"
     severity: ClassVar[Severity] = Severity.WARNING
     default: ClassVar[bool] = False
     frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
