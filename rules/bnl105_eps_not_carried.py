@@ -42,8 +42,8 @@ class EpsNotCarried(Rule):
 
     ## When it does not fire
     With any eps in the call, or a `**` that may hold one; where the file sets the eps of any layer later; where the
-    variance is computed with on the way; where the layers are not known, such as behind renamed state dicts; and
-    between layers of one framework.
+    variance is computed with on the way; where the layers are not known, as behind renamed state dicts and in files
+    of weights, whose names do not tell the eps that was trained with; and between layers of one framework.
 
     ## How --verify confirms it
     It gives two PyTorch layers with the two eps the same statistics, as both frameworks divide by the root of variance
