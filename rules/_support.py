@@ -54,6 +54,12 @@ def is_mode_dependent(instance: Instance) -> bool:
     return not any(is_zero(arguments.get(name)) for name in ("p", "rate"))
 
 
+def trains(layer: Layer) -> bool:
+    """Whether this surely is a BatchNorm, and in train mode (PyTorch)."""
+    in_train_mode = layer.mode is not None and layer.mode.surely_train
+    return layer.certain and in_train_mode and is_batchnorm(layer.instance)
+
+
 def is_zero(value: Value | None) -> bool:
     known, constant = only_constant(value or frozenset())
     return known and constant == 0 and isinstance(constant, (int, float))
@@ -236,6 +242,11 @@ def owns_same_layer(facts: FileFacts, owner: Instance | Mystery, forward: Forwar
 
 def insert(at: Location, text: str) -> Edit:
     return Edit(Location(at.path, at.line, at.column, at.line, at.column), text)
+
+
+def append(at: Location, text: str) -> Edit:
+    """Put ``text`` behind what stands there."""
+    return insert(Location(at.path, at.end_line, at.end_column, at.end_line, at.end_column), text)
 
 
 def eval_before(forward: Forward | Exported) -> Fix | None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from bnlint.rules import _support as support
 
-from bnlint.finding import Confidence, Finding, Fix, Location, Safety, Severity, TraceStep
+from bnlint.finding import Confidence, Finding, Fix, Safety, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import BareAttribute, FileFacts
 from bnlint.semantics.intent import words
@@ -95,13 +95,12 @@ class ModeNotCalled(Rule):
         built = [atom.location for atom in bare.value if isinstance(atom, Instance)]
         trace = [TraceStep(location, "built here") for location in sorted(built)[:1]]
         at = bare.location
-        end = Location(at.path, at.end_line, at.end_column, at.end_line, at.end_column)
         return self.finding(
             at,
             message,
             confidence,
             (*trace, *bare.where.calls),
-            Fix(Safety.UNSAFE, f"call {bare.name}()", (support.insert(end, "()"),)),
+            Fix(Safety.UNSAFE, f"call {bare.name}()", (support.append(at, "()"),)),
             support.experiment("mode-gap", "torch", (layer.instance for layer in layers)),
         )
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from bnlint.rules import _support as support
 
-from bnlint.finding import Confidence, Finding, Fix, Location, Safety, Severity, TraceStep
+from bnlint.finding import Confidence, Finding, Fix, Safety, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Layer, Unregistered
 from bnlint.semantics.intent import is_test_file
@@ -149,6 +149,5 @@ def _fix(found: Unregistered) -> Fix | None:
     at = found.display
     if at is None or found.wrapper is None:
         return None
-    end = Location(at.path, at.end_line, at.end_column, at.end_line, at.end_column)
-    edits = (support.insert(at, f"{found.wrapper}("), support.insert(end, ")"))
+    edits = (support.insert(at, f"{found.wrapper}("), support.append(at, ")"))
     return Fix(Safety.UNSAFE, f"keep them in {found.wrapper}", edits)

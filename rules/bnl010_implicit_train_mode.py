@@ -92,13 +92,8 @@ class ImplicitTrainMode(Rule):
 
 
 def _is_live(layer: Layer) -> bool:
-    return (
-        layer.certain
-        and layer.mode is not None
-        and layer.mode.surely_train
-        and support.is_batchnorm(layer.instance)
-        and support.is_mode_dependent(layer.instance)
-    )
+    is_live: bool = support.trains(layer) and support.is_mode_dependent(layer.instance)
+    return is_live
 
 
 def _applies(file: FileFacts, forward: Forward) -> bool:

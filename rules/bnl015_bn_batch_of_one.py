@@ -8,7 +8,7 @@ from bnlint.rules import _support as support
 from bnlint.finding import Confidence, Finding, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import Batches, FileFacts, Forward, Layer
-from bnlint.semantics.intent import is_deliberate, is_deliberate_file, is_test_file, modes_in_training
+from bnlint.semantics.intent import is_deliberate, is_deliberate_file, is_test_file, is_trained_in_train_mode
 
 # Layers that normalise across processes have more to go by than the batch of one.
 _ACROSS_PROCESSES = frozenset({"convert_sync_batchnorm", "convert_syncbn_model"})
@@ -76,8 +76,7 @@ class BnBatchOfOne(Rule):
     frameworks: ClassVar[tuple[str, ...]] = ("PyTorch",)
     experiments: ClassVar[tuple[str, ...]] = ("batch-of-one",)
     evidence: ClassVar[int] = 12
-    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"DataLoader",))
-    needle_pattern: ClassVar[str] = r"DataLoader\("
+    needles: ClassVar[tuple[tuple[bytes, ...], ...]] = ((b"torch",), (b"DataLoader(",))
     marks: ClassVar[tuple[str, ...]] = (r"DataLoader\(",)
 
     def check(self, file: FileFacts) -> Iterator[Finding]:
@@ -87,7 +86,7 @@ class BnBatchOfOne(Rule):
             batches = next(iter(forward.batches)) if len(forward.batches) == 1 else None
             if batches is None or batches.samples != 1 or is_deliberate(forward):
                 continue
-            if not any(mode.surely_train for mode in modes_in_training(file, forward)):
+            if not is_trained_in_train_mode(file, forward):
                 continue
             layers = [layer for layer in forward.layers if _is_live(layer)]
             if layers:
@@ -111,10 +110,5 @@ class BnBatchOfOne(Rule):
 
 
 def _is_live(layer: Layer) -> bool:
-    return (
-        layer.certain
-        and layer.mode is not None
-        and layer.mode.surely_train
-        and support.is_batchnorm(layer.instance)
-        and support.short_name(layer.instance) != "SyncBatchNorm"
-    )
+    is_live: bool = support.trains(layer) and support.short_name(layer.instance) != "SyncBatchNorm"
+    return is_live

@@ -10,7 +10,7 @@ from bnlint.frameworks.functions import UNIT_ROUNDOFF
 from bnlint.frameworks.layers import LAYERS
 from bnlint.rule import Rule
 from bnlint.semantics.events import CastPass, FileFacts, Forward
-from bnlint.semantics.intent import is_test_file, modes_in_training
+from bnlint.semantics.intent import is_test_file, is_trained_in_train_mode
 from bnlint.semantics.values import Cast, Instance
 
 # From here on the running statistics may stop by this much before those of the batches.
@@ -81,7 +81,7 @@ class HalfBn(Rule):
     evidence: ClassVar[int] = 8
     needles: ClassVar[tuple[tuple[bytes, ...], ...]] = (
         (b"torch",),
-        (b"half()", b"float16", b"bfloat16", b".half", b"HalfTensor"),
+        (b"half()", b".half", b"float16", b"HalfTensor"),
     )
     marks: ClassVar[tuple[str, ...]] = (r"\.half\(|float16|torch\.half\b|HalfTensor",)
 
@@ -94,8 +94,7 @@ class HalfBn(Rule):
             if cast is not None and _is_live(event) and _distance(event.layer, cast.dtype) >= _FAR:
                 passes.setdefault(event.forward, {})[event.layer] = cast
         for forward, casts in passes.items():
-            trained = any(mode.surely_train for mode in modes_in_training(file, forward))
-            if trained and len(set(casts.values())) == 1:
+            if is_trained_in_train_mode(file, forward) and len(set(casts.values())) == 1:
                 yield self._report(forward, list(casts), next(iter(casts.values())))
 
     def _report(self, forward: Forward, norms: list[Instance], cast: Cast) -> Finding:
@@ -119,11 +118,8 @@ def _sole_cast(event: CastPass) -> Cast | None:
 
 def _is_live(event: CastPass) -> bool:
     """Whether the layer is a BatchNorm that surely is there, in train mode, with running statistics."""
-    layer = next((its for its in event.forward.layers if its.instance is event.layer), None)
-    if layer is None or not layer.certain or layer.mode is None or not layer.mode.surely_train:
-        return False
-    is_norm: bool = support.is_batchnorm(event.layer) and support.is_mode_dependent(event.layer)
-    return is_norm
+    trains = any(layer.instance is event.layer and support.trains(layer) for layer in event.forward.layers)
+    return trains and support.is_mode_dependent(event.layer)
 
 
 def _distance(layer: Instance, dtype: str) -> float:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from bnlint.rules import _support as support
 
 from bnlint.experiment import Experiment, LayerSpec
-from bnlint.finding import Confidence, Finding, Fix, Location, Safety, Severity, TraceStep
+from bnlint.finding import Confidence, Finding, Fix, Safety, Severity, TraceStep
 from bnlint.rule import Rule
 from bnlint.semantics.events import FileFacts, Forward, PretrainedLoaded
 from bnlint.semantics.intent import is_about_freezing, is_test_file
@@ -112,14 +112,13 @@ class HfEvalInLightning(Rule):
 
     def _report(self, load: PretrainedLoaded, run: Forward, confidence: Confidence) -> Finding:
         name, at = run.receiver or "the model", load.location
-        end = Location(at.path, at.end_line, at.end_column, at.end_line, at.end_column)
         return self.finding(
             at,
             f"{name} comes in eval mode, in which Lightning 2.2 and later train it: nothing is dropped, and BatchNorm "
             "keeps its statistics; call train() on it",
             confidence,
             (TraceStep(run.location, "run in the training step"),),
-            Fix(Safety.UNSAFE, "put it in train mode", (support.insert(end, ".train()"),)),
+            Fix(Safety.UNSAFE, "put it in train mode", (support.append(at, ".train()"),)),
             Experiment("mode-gap", "torch", (_DROPOUT,)),
         )
 

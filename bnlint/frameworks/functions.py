@@ -165,6 +165,8 @@ TORCH_PARAMETERS = frozenset({"parameters", "named_parameters", "state_dict", "b
 
 #: Keras base classes. A ``Model`` is run by the user; a ``Layer`` takes ``training`` from whoever calls it.
 KERAS_MODELS = frozenset({"keras.Model", "keras.Sequential"})
+#: What holds the modules that it is built with.
+CONTAINERS = TORCH_CONTAINERS | KERAS_MODELS
 KERAS_BASES = frozenset({*KERAS_MODELS, "keras.layers.Layer", "keras.Layer"})
 #: Methods after which a Keras model's moving statistics are no longer the initial ones.
 KERAS_SETTLES_STATISTICS = frozenset(

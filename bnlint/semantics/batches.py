@@ -38,9 +38,9 @@ class Batches(Reuse):
         if self.loaders:
             _, event = self.event(node, events.Forward, id(target))
             if isinstance(event, events.Forward):
-                regroups = any(self._regroups(part) for part in event.parts)
-                given = arguments.at(0) or UNKNOWN
-                event.batches |= {None if regroups else self._batches_of(atom) for atom in given}
+                given = {self._batches_of(atom) for atom in arguments.at(0) or UNKNOWN}
+                told = given != {None} and not any(map(self._regroups, event.parts))
+                event.batches |= given if told else {None}
         return value
 
     def _batches_of(self, atom: Atom | None) -> events.Batches | None:
@@ -79,7 +79,7 @@ def _changes_first_axis(call: ir.Call) -> bool:
 
     ``x.view(-1, n)`` is read as what flattens each sample, which it nearly always is.
     """
-    name = call.func.name if isinstance(call.func, ir.Attr) else call.func.id if isinstance(call.func, ir.Name) else ""
+    name = ir.called_name(call)
     of_library = isinstance(call.func, ir.Attr) and call.func.value == ir.Name("torch")
     given = [arg.value for arg in call.args if arg.keyword is None][of_library:]
     named = {arg.keyword: arg.value for arg in call.args}
@@ -97,9 +97,4 @@ def _changes_first_axis(call: ir.Call) -> bool:
 
 
 def _is(node: ir.Expr | None, number: int) -> bool:
-    match node:
-        case ir.Const(value=value):
-            return value is not True and value is not False and value == number
-        case ir.Unary(op="-", operand=ir.Const(value=value)):
-            return value == -number
-    return False
+    return isinstance(node, ir.Const) and not isinstance(node.value, bool) and node.value == number

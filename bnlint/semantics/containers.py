@@ -178,7 +178,7 @@ class Containers(StateDicts):
                 if named and statement.name in _OWN_HANDS:
                     return True
                 calls = [node for node in nodes(statement) if isinstance(node, ir.Call)]
-                if named and statement.name != "__init__" and any(_called(call) in _REGISTERS for call in calls):
+                if named and statement.name != "__init__" and any(ir.called_name(call) in _REGISTERS for call in calls):
                     return True
                 if any(_hands_on(call, name) for call in calls):
                     return True
@@ -225,15 +225,9 @@ def _is_lone_module(statement: ir.Stmt | None, found: list[tuple[Atom, Instance]
     return isinstance(value, ir.Display) and len(value.items) == 1 and isinstance(value.items[0], (ir.Name, ir.Attr))
 
 
-def _called(call: ir.Call) -> str:
-    """The last name of what is called."""
-    func = call.func
-    return func.name if isinstance(func, ir.Attr) else func.id if isinstance(func, ir.Name) else ""
-
-
 def _hands_on(call: ir.Call, name: str) -> bool:
     """Whether a call is given the attribute and may keep what is in it."""
-    called = _called(call)
+    called = ir.called_name(call)
     if called in _LOOKS_AT:
         return False
     return any(_is_all_of(arg.value, name, called in _REGISTERS) for arg in call.args)
@@ -253,7 +247,7 @@ def _is_all_of(node: ir.Expr, name: str, or_elements: bool) -> bool:
         case ir.Comprehension(element=element, clauses=clauses):
             of_it = any(_is_all_of(iterable, name, or_elements) for _, iterable, _ in clauses)
             return of_it and (or_elements or isinstance(element, (ir.Name, ir.Display)))
-        case ir.Call(args=args) if _called(node) in _LOOKS_AT:
+        case ir.Call(args=args) if ir.called_name(node) in _LOOKS_AT:
             return any(_is_all_of(arg.value, name, or_elements) for arg in args)
         case ir.Call(func=ir.Attr(value=value, name=method)) if method in ("values", "items", "copy"):
             return _is_all_of(value, name, or_elements)

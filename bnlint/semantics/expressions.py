@@ -18,6 +18,7 @@ from bnlint.semantics import ir
 from bnlint.semantics.arguments import names_in
 from bnlint.semantics.names import Names, held_by
 from bnlint.semantics.state import ELEMENTS, join_all
+from bnlint.semantics.truth import compared
 from bnlint.semantics.values import (
     NOTHING,
     UNKNOWN,
@@ -36,7 +37,6 @@ from bnlint.semantics.values import (
     Value,
     Variables,
     as_default,
-    compared,
     constant,
     instances,
     join,

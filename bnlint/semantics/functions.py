@@ -190,7 +190,7 @@ class Functions(Targets):
                 self.run_function(atom, instance, arguments, node)
         if init is None and framework is None:
             self._keep_fields(cls, instance, arguments)
-        if init is None and cls.library_bases() & (known.TORCH_CONTAINERS | known.KERAS_MODELS):
+        if init is None and cls.library_bases() & known.CONTAINERS:
             self.add_elements(instance, self.children(arguments), arguments.doubtful)
         return frozenset({instance})
 
@@ -222,11 +222,11 @@ def _kind_of(cls: Class) -> str:
 def _given(init: Value | None, arguments: Arguments) -> tuple[dict[str, Value], dict[str, ir.Expr]]:
     """What a call passes, by the names of the parameters, and as it is written."""
     functions = [atom for atom in init or () if isinstance(atom, Function)]
-    names = [param.name for param in functions[0].node.params if param.kind == "positional"][1:] if functions else []
+    params = functions[0].node.params if functions else ()
+    names = tuple(param.name for param in params if param.kind == "positional")[1:]
     given = dict(zip(names, arguments.positional, strict=False))
     given |= dict(arguments.keywords)
-    nodes = dict(zip(names, arguments.positional_nodes, strict=False)) | dict(arguments.keyword_nodes)
-    return ({**given, "*": arguments.spread} if arguments.spread else given), nodes
+    return ({**given, "*": arguments.spread} if arguments.spread else given), arguments.bound_nodes(names)
 
 
 def _looks_like_a_module(cls: Class) -> bool:

@@ -143,6 +143,11 @@ def modes_in_training(facts: FileFacts, forward: Forward) -> list[Mode]:
     ]
 
 
+def is_trained_in_train_mode(facts: FileFacts, forward: Forward) -> bool:
+    """Whether this forward pass is trained through in a mode that surely is train mode."""
+    return any(mode.surely_train for mode in modes_in_training(facts, forward))
+
+
 def data_for_inference(forward: Forward) -> str | None:
     """The name in the arguments, or else in the loops around the call, that says test or validation data."""
     for names in (forward.reads, *(loop.reads for loop in reversed(forward.where.loops))):

@@ -305,6 +305,12 @@ def dotted(expr: Expr) -> str | None:
     return ".".join([expr.id, *reversed(names)])
 
 
+def called_name(call: Call) -> str:
+    """The last name of what is called; empty where that has none."""
+    func = call.func
+    return func.name if isinstance(func, Attr) else func.id if isinstance(func, Name) else ""
+
+
 def nodes(tree: object, *, nested: bool = True) -> Iterator[Expr | Stmt | Arg | Param]:
     """All nodes of a tree, in its order; those of functions defined in it only if ``nested``."""
     stack = [tree]

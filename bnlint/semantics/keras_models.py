@@ -87,7 +87,8 @@ class KerasModels(Precision):
         if name in known.KERAS_FITTING:
             self._note_fitted(owner, name, node)
         value = super().inherited_method(owner, name, arguments, node)
-        self._take_own_step(owner, name, node)
+        if name in known.KERAS_STEPS:  # that of the model's own class, if it defines one
+            self._run_own(owner, known.KERAS_STEPS[name], node)
         return value
 
     def instantiate(self, cls: Class, arguments: Arguments, node: ir.Expr) -> Value:
@@ -96,11 +97,6 @@ class KerasModels(Precision):
             if instance.framework == "keras":  # builds itself at the first call, whenever that is
                 self._run_own(instance, "build", node)
         return value
-
-    def _take_own_step(self, model: Instance, name: str, node: ir.Call) -> None:
-        """``fit`` and the like take the step that the model's own class defines, if it does."""
-        if name in known.KERAS_STEPS:
-            self._run_own(model, known.KERAS_STEPS[name], node)
 
     def _run_own(self, owner: Instance, method: str, node: ir.Expr) -> None:
         """Run a method that Keras calls, of what the project's own class defines."""

@@ -51,7 +51,7 @@ class Libraries(Building):
             return frozenset({Tuple(arguments.positional)})
         if name in known.WRAPPERS or name == known.AMP_INITIALIZE:
             return arguments.at(0) or arguments.get("module") or arguments.get("model") or UNKNOWN
-        if name in known.TORCH_CONTAINERS or name in known.KERAS_MODELS:
+        if name in known.CONTAINERS:
             return self._build_container(name, arguments, node)
         if name in JOINING and (steps := self.joined_steps(arguments)):
             return steps | UNKNOWN

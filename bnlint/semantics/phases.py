@@ -13,6 +13,7 @@ from bnlint.source.positions import Span
 # No names of Python, so that nothing else can be stored under them.
 _PHASE = "learning phase"
 _BUILT_IN = "learning phase when built"
+_USES = known.KERAS_INFERRING | (known.KERAS_FITTING - {"compile"})
 
 
 class LearningPhases(KerasModels):
@@ -28,27 +29,31 @@ class LearningPhases(KerasModels):
             self._set_phase(UNKNOWN)
         return super().call_library(name, arguments, node)
 
+    def _phase(self) -> Value | None:
+        """The learning phase; None where nothing has set one."""
+        return self.state.slots.get((self.root.frame, _PHASE)) if self.state is not None else None
+
     def _set_phase(self, phase: Value) -> None:
         assert self.state is not None
         self.state.assign(self.root.frame, _PHASE, phase)
 
     def new_object(self, node: object, kind: str, span: Span | None, **facts: object) -> tuple[Instance, bool]:
         instance, first = super().new_object(node, kind, span, **facts)
-        assert self.state is not None
-        if instance.framework == "keras" and (phase := self.state.slots.get((self.root.frame, _PHASE))):
+        if instance.framework == "keras" and (phase := self._phase()) is not None:
+            assert self.state is not None
             self.state.assign(instance, _BUILT_IN, phase)
         return instance, first
 
     def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
-        uses = known.KERAS_INFERRING | known.KERAS_FITTING
-        if isinstance(owner, Instance) and owner.framework == "keras" and name in uses and name != "compile":
+        if isinstance(owner, Instance) and owner.framework == "keras" and name in _USES:
             self._note_use(owner, name, node)
         return super().inherited_method(owner, name, arguments, node)
 
     def _note_use(self, model: Instance, name: str, node: ir.Call) -> None:
         """A model is trained, or infers, with layers that were all built in one phase."""
-        assert self.state is not None
         key, event = self.event(node, events.PhaseUse, id(model))
+        if self.state is None or (event is None and self._phase() is None):
+            return
         layers = [
             (layer, phase)
             for layer in self.mode_dependent_layers(model)[0]
@@ -57,9 +62,8 @@ class LearningPhases(KerasModels):
             if isinstance(phase, Phase)
         ]
         if isinstance(event, events.PhaseUse):
-            event.layers = [
-                pair for pair in event.layers if any(pair[0].instance is other.instance for other, _ in layers)
-            ]
+            still = {layer.instance for layer, _ in layers}
+            event.layers = [pair for pair in event.layers if pair[0].instance in still]
         elif layers:
             event = events.PhaseUse(
                 self.location(node.span), ir.dotted(node.func), model, name, layers, self.surroundings()

@@ -8,6 +8,7 @@ from bnlint.semantics.arguments import Arguments
 from bnlint.semantics.lifecycle import Lifecycle
 from bnlint.semantics.passes import merge_layers
 from bnlint.semantics.project import Project
+from bnlint.semantics.truth import all_of, any_of, negated
 from bnlint.semantics.values import UNKNOWN, Atom, Constant, Instance, Mystery, Value, only_constant
 from bnlint.source.parse import Source
 
@@ -30,20 +31,23 @@ class StateDicts(Lifecycle):
         return value
 
     def _delete(self, target: ir.Expr) -> None:
-        if isinstance(target, ir.Subscript):
+        if isinstance(target, ir.Subscript) and self._is_about_statistics():
             self._take_out(self.evaluate(target.value))
 
     def call_mystery(self, mystery: Mystery, arguments: Arguments, node: ir.Call) -> Value:
-        if mystery.name == "pop" and mystery.parent is not None:
+        if mystery.name == "pop" and mystery.parent is not None and self._is_about_statistics():
             self._take_out(frozenset({mystery.parent}))
         return super().call_mystery(mystery, arguments, node)
 
-    def _take_out(self, mapping: Value) -> None:
-        """``del state[key]`` or ``state.pop(key)``, under a test that the key is that of a statistic."""
+    def _is_about_statistics(self) -> bool:
+        """Whether this is run for the keys of running statistics, as the tests around tell."""
         text = "".join(words for words, came_true in self.name_tests if came_true)
-        if all(name.rpartition(".")[2] in text for name in _STATISTICS):
-            step = TraceStep(self.location(None), "the running statistics are taken out here")
-            self._without_statistics |= dict.fromkeys(mapping, step)
+        return all(name.rpartition(".")[2] in text for name in _STATISTICS)
+
+    def _take_out(self, mapping: Value) -> None:
+        """``del state[key]`` or ``state.pop(key)``."""
+        step = TraceStep(self.location(None), "the running statistics are taken out here")
+        self._without_statistics |= dict.fromkeys(mapping, step)
 
     def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
         if name == "load_state_dict" and self._without_statistics:
@@ -74,8 +78,7 @@ def _drops_statistics(node: ir.Comprehension) -> bool:
     conditions = [condition for _, _, tests in node.clauses for condition in tests]
 
     def holds(key: str) -> bool | None:
-        found = [_holds(condition, names, key) for condition in conditions]
-        return False if False in found else None if None in found else True
+        return all_of(_holds(condition, names, key) for condition in conditions)
 
     return all(holds(key) is False for key in _STATISTICS) and all(holds(key) is not False for key in _KEPT)
 
@@ -89,12 +92,9 @@ def _holds(test: ir.Expr, names: list[ir.Name], key: str) -> bool | None:
             texts = [item.value for item in ir.nodes(given) if isinstance(item, ir.Const)]
             return any(key.endswith(str(text)) for text in texts) if texts and name in names else None
         case ir.Unary(op="not", operand=operand):
-            inner = _holds(operand, names, key)
-            return None if inner is None else not inner
+            return negated(_holds(operand, names, key))
         case ir.Boolean(op=op, left=left, right=right):
-            both = {_holds(left, names, key), _holds(right, names, key)}
-            decisive = op == "or"
-            return decisive if decisive in both else None if None in both else not decisive
+            return (any_of if op == "or" else all_of)((_holds(left, names, key), _holds(right, names, key)))
         case ir.Call(func=ir.Name(id="any" | "all" as quantifier), args=(ir.Arg(value=ir.Comprehension() as each),)):
             return _holds_for_each(each, quantifier == "any", names, key)
     return None
@@ -106,6 +106,6 @@ def _holds_for_each(each: ir.Comprehension, some: bool, names: list[ir.Name], ke
         case ((ir.Name() as part, ir.Display(items=items), ()),), ir.Compare(op=op, left=left, right=right) if (
             left == part
         ):
-            found = {_holds(ir.Compare(item, op, right), names, key) for item in items}
-            return some if some in found else None if None in found else not some
+            found = [_holds(ir.Compare(item, op, right), names, key) for item in items]
+            return any_of(found) if some else all_of(found)
     return None

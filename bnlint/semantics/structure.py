@@ -44,8 +44,7 @@ class Structure(Containers):
 
     def inherited_method(self, owner: Instance | Mystery, name: str, arguments: Arguments, node: ir.Call) -> Value:
         cls = owner.cls if name == "__init__" and isinstance(owner, Instance) else None
-        containers = known.TORCH_CONTAINERS | known.KERAS_MODELS
-        if cls is not None and isinstance(owner, Instance) and cls.library_bases() & containers:
+        if cls is not None and isinstance(owner, Instance) and cls.library_bases() & known.CONTAINERS:
             self.add_elements(owner, self.children(arguments), arguments.doubtful)  # super().__init__(conv, norm)
         return super().inherited_method(owner, name, arguments, node)
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from bnlint.frameworks.functions import TORCH_PARTS
 from bnlint.semantics import ir
-from bnlint.semantics.values import Class, Constant, Function, Ref, Unknown, compared
+from bnlint.semantics.truth import all_of, any_of, compared, negated
+from bnlint.semantics.values import Class, Constant, Function, Ref, Unknown
 
 #: What comes to the parts of an object without naming them.
 _REACHES_ALL = TORCH_PARTS | {"_modules", "__dict__", "__getattr__", "__getattribute__", "get_submodule"}
@@ -107,7 +108,7 @@ class _Reader:
             case ir.Name():
                 self.reads_all |= self._is_itself(node)
             case ir.Call(func=func, args=args):
-                called = func.name if isinstance(func, ir.Attr) else func.id if isinstance(func, ir.Name) else ""
+                called = ir.called_name(node)
                 self.reads_all |= isinstance(func, ir.Name) and called in _RUNS_ANYTHING
                 if not self._is_itself(func):  # it runs a method of the class, which is gone through too
                     self._visit(func)
@@ -140,12 +141,9 @@ class _Reader:
     def _truth(self, test: ir.Expr) -> bool | None:
         match test:
             case ir.Unary(op="not", operand=operand):
-                truth = self._truth(operand)
-                return None if truth is None else not truth
+                return negated(self._truth(operand))
             case ir.Boolean(op=op, left=left, right=right):
-                truths = {self._truth(left), self._truth(right)}
-                decides = op == "or"  # one such operand is enough
-                return decides if decides in truths else None if None in truths else not decides
+                return (any_of if op == "or" else all_of)((self._truth(left), self._truth(right)))
             case ir.Compare(left=left, op=op, right=right):
                 one, other = self._constant(left), self._constant(right)
                 return compared(one.value, op, other.value) if one is not None and other is not None else None

@@ -7,8 +7,7 @@ Objects stand for their place of construction in one calling context.
 from __future__ import annotations
 
 import itertools
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -365,23 +364,3 @@ def only_constant(value: Value) -> tuple[bool, Any]:
         if isinstance(atom, Constant):
             return True, atom.value
     return False, None
-
-
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "is": operator.is_,
-    "is not": operator.is_not,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-
-def compared(left: Any, op: str, right: Any) -> bool | None:
-    """The outcome of comparing two constants; None where they cannot be, or the operator is another."""
-    try:
-        return bool(_COMPARISONS[op](left, right)) if op in _COMPARISONS else None
-    except TypeError:
-        return None

@@ -101,14 +101,16 @@ class TorchBackend:
     def measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
         if experiment.kind not in EXPERIMENTS:
             raise CannotMeasure(f"there is no experiment of kind {experiment.kind!r} for torch")
+        if experiment.kind not in OF_ONE_SIZE:
+            return self._measure(experiment, layer, device)
         key = f"{device} {experiment.kind} {sorted(experiment.options.items())} {_but_for_its_size(layer)}"
-        if key in self._of_one_size:
-            return dict(self._of_one_size[key])
+        if key not in self._of_one_size:
+            self._of_one_size[key] = self._measure(experiment, layer, device)
+        return dict(self._of_one_size[key])
+
+    def _measure(self, experiment: Experiment, layer: LayerSpec, device: str) -> Facts:
         with torch.no_grad():
-            facts = EXPERIMENTS[experiment.kind](layer, device, experiment.options)
-        if experiment.kind in OF_ONE_SIZE:
-            self._of_one_size[key] = dict(facts)
-        return facts
+            return EXPERIMENTS[experiment.kind](layer, device, experiment.options)
 
     def measure_together(self, kind: str, layers: Sequence[LayerSpec], device: str) -> list[Facts | None]:
         if kind not in TOGETHER:

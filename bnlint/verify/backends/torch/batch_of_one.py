@@ -17,8 +17,10 @@ from bnlint.verify.fixture import plain
 
 def measure(spec: LayerSpec, device: str, options: Options) -> Facts:
     rebuilt = Rebuilt(spec, device)
-    shifts = torch.linspace(-fixture.INPUT_SD, fixture.INPUT_SD, fixture.BATCH, device=rebuilt.input().device)
-    shifts = shifts.reshape(fixture.BATCH, *[1] * (rebuilt.input().dim() - 1))
+    x = rebuilt.input()
+    shifts = torch.linspace(-fixture.INPUT_SD, fixture.INPUT_SD, fixture.BATCH, device=device)
+    shifts = shifts.reshape(fixture.BATCH, *[1] * (x.dim() - 1))
+    x += shifts
 
     def gap(samples: int) -> float:
         """Between the two modes, after a training on batches of so many samples."""
@@ -29,13 +31,12 @@ def measure(spec: LayerSpec, device: str, options: Options) -> Facts:
 
         for batch in rebuilt.batches(fixture.EPOCH_BATCHES):
             run(batch + shifts)
-        x = rebuilt.input() + shifts
         in_training = run(x)
         layer.eval()
         return relative(in_training, run(x))
 
     return {
-        **rebuilt.facts(rebuilt.input() + shifts),
+        **rebuilt.facts(x),
         **rebuilt.traits(),
         "mended_by": f"batches of {fixture.BATCH}",
         "gap": plain(gap(1)),
